@@ -1,0 +1,3 @@
+//! One pid space. (Under construction; `wire` is the contract.)
+
+pub mod wire;
