@@ -66,6 +66,9 @@ pub struct Shadow {
     /// What the task did, for the shadow to mirror: a stop, a continue, an end.
     #[prost(message, optional, tag = "2")]
     pub change: Option<Change>,
+    /// True: there is no task (it could not be started, or its node is DOWN): let the process go on as an ordinary one.
+    #[prost(bool, tag = "3")]
+    pub release: bool,
 }
 
 /// Where the supervisor sends its heartbeats.

@@ -119,8 +119,14 @@ pub struct ProcessRow {
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Request {
     /// What is asked.
-    #[prost(oneof = "Body", tags = "1, 2, 3, 4, 5, 6, 7")]
+    #[prost(oneof = "Body", tags = "1, 2, 3, 4, 5, 6, 7, 10")]
     pub body: Option<Body>,
+    /// Which run of numbered requests this belongs to (`control::lane`); larger than any that this sender used before.
+    #[prost(uint64, tag = "8")]
+    pub lane: u64,
+    /// The request's number in its lane, from 1; 0: it stands for itself (`Kill`, `Table`, `File`, `Where`).
+    #[prost(uint64, tag = "9")]
+    pub sequence: u64,
 }
 
 /// The requests.
@@ -147,6 +153,9 @@ pub enum Body {
     /// Where does this process (whose origin the receiver is) run?
     #[prost(uint32, tag = "7")]
     Where(u32),
+    /// First in the sender's lane after its start: it has forgotten what it was told; tell it again.
+    #[prost(message, tag = "10")]
+    Greet(()),
 }
 
 /// A file below /proc/PID of a process of the receiver's view.
