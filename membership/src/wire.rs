@@ -100,6 +100,9 @@ pub struct View {
     /// The node that runs the metadata server.
     #[prost(uint32, tag = "6")]
     pub mds: u32,
+    /// The largest id ever given out: ids are not used twice, also not after a removal.
+    #[prost(uint32, tag = "7")]
+    pub last_id: u32,
 }
 
 impl View {
