@@ -1,2 +1,99 @@
-//! Set-up, demo, test and bench.
-fn main() {}
+//! The chores of the repository: set-up, demo, test, bench, lint, audit.
+//!
+//! Invariant: builds in seconds, with no system library, before anything was set up.
+//!
+//! `args` (one table a verb) -> `setup` (what must be there) -> `demo`, `test`, `bench`; all of them run commands
+//! through `run`, which keeps the promise that nothing is left running.
+
+mod args;
+mod audit;
+mod bench;
+mod error;
+mod lint;
+mod place;
+mod run;
+mod setup;
+mod sys;
+mod tally;
+mod test;
+
+use std::process::ExitCode;
+
+use args::{Flag, Verb};
+use error::Error;
+
+const VERBS: &[Verb] = &[
+    Verb {
+        name: "test",
+        summary: "sets up, lints, builds, runs all tests within 20 minutes",
+        operands: "[filter..]",
+        details: "The last line is `N passed, N failed, N skipped`. Filters choose tests by a part of their name.",
+        flags: &[
+            Flag { name: "long", value: None, help: "storms and soaks too, and every test 20 times" },
+            Flag { name: "no-lint", value: None, help: "without formatter and linter" },
+        ],
+        run: test::verb,
+    },
+    Verb {
+        name: "lint",
+        summary: "the formatter and the linter, warnings as errors",
+        operands: "",
+        details: "",
+        flags: &[],
+        run: lint::verb,
+    },
+    Verb {
+        name: "bench",
+        summary: "our figures beside a peer's: launch, pm, fs",
+        operands: "AREA..|all",
+        details: "One line a figure; `short` where a target is missed. Peers run in the same run on the same nodes.",
+        flags: &[],
+        run: bench::verb,
+    },
+    Verb {
+        name: "audit",
+        summary: "licences and advisories of all dependencies (deny.toml)",
+        operands: "",
+        details: "Needs the network. Installs cargo-deny if it is missing.",
+        flags: &[],
+        run: audit::verb,
+    },
+    Verb {
+        name: "setup",
+        summary: "finds what this machine lacks and installs it",
+        operands: "",
+        details: "On Debian and Ubuntu by apt-get (sudo where not root); elsewhere it says what is missing.",
+        flags: &[],
+        run: setup::verb,
+    },
+];
+
+fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    match chore(&words) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // The last line of `test` is its summary.
+            if !matches!(error, Error::TestsFailed) {
+                eprintln!("xtask: {error}");
+            }
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+fn chore(words: &[String]) -> Result<(), Error> {
+    let Some(name) = words.first().filter(|name| !["--help", "-h", "help"].contains(&name.as_str())) else {
+        print!("{}", args::overview(VERBS));
+        return if words.is_empty() { Err(Error::Usage("which verb?".to_owned())) } else { Ok(()) };
+    };
+    let verb = VERBS.iter().find(|verb| verb.name == name);
+    let verb =
+        verb.ok_or_else(|| Error::Usage(format!("no verb `{name}`; `cargo xtask --help` lists them")))?;
+    let Some(given) = verb.parse(&words[1..])? else {
+        print!("{}", verb.help());
+        return Ok(());
+    };
+    sys::catch_interrupts().map_err(Error::io("catch ^C"))?;
+    (verb.run)(&given)
+}
