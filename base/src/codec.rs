@@ -19,6 +19,17 @@ pub enum FrameError {
     Malformed(#[from] prost::DecodeError),
 }
 
+/// The first frame that a client sends on a node's admin socket: which conversation follows.
+#[derive(Clone, PartialEq, Message)]
+pub struct ServiceHello {
+    /// The conversation's name: `tasks`, ...
+    #[prost(string, tag = "1")]
+    pub service: String,
+    /// The version of that conversation which the client speaks.
+    #[prost(uint32, tag = "2")]
+    pub version: u32,
+}
+
 /// The frame that carries `message`.
 pub fn encode_frame<M: Message>(message: &M) -> Vec<u8> {
     let length = message.encoded_len();

@@ -10,7 +10,7 @@ pub mod prng;
 pub mod regions;
 pub mod time;
 
-pub use codec::{FrameError, FrameReader, encode_frame};
+pub use codec::{FrameError, FrameReader, ServiceHello, encode_frame};
 pub use ids::{Epoch, Incarnation, JobId, NodeId, ObjectId, Pid};
 pub use prng::Prng;
 pub use regions::PidRegions;
