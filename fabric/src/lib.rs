@@ -1,78 +1,40 @@
-//! Moving bytes between the nodes of one cluster. (Under construction; the public surface below is the contract.)
+//! Moving bytes between the nodes of one cluster: authenticated, framed request/reply with priorities, deadlines and
+//! bulk. README.md holds the contract; wire.rs draws the bytes.
+//!
+//! Owns: sockets, their handshakes and encryption, the queues of messages that wait for a socket, the calls that
+//! wait for a reply. Knows nothing of what a message means.
+//!
+//! Invariant: not a byte of a message is read from a connection whose other end has not proved, for this very
+//! connection, that it holds the cluster key; and everything that can wait is bounded in number, in bytes and in time.
+//!
+//! ```text
+//!  call --> link (peer) --> lane --> connection --> outbox --> sealed records --> socket
+//!  reply <------------------------- pending calls <-- frames <-- opened records <-- socket
+//!  a request: socket --> opened records --> frames --> serving --> Service::handle --> outbox
+//! ```
 
-use base::NodeId;
-use bytes::Bytes;
-use std::future::Future;
-use std::net::SocketAddr;
-use std::pin::Pin;
-use std::sync::Arc;
-use std::time::Duration;
+mod assembly;
+mod config;
+mod connection;
+mod dialler;
+mod endpoint;
+mod error;
+mod gate;
+mod handshake;
+mod inbound;
+mod key;
+mod link;
+mod outbox;
+mod peer;
+mod record;
+mod serving;
+mod source;
+mod status;
+mod wire;
 
-/// Which daemon of a node an endpoint belongs to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Role {
-    /// `ssid`: membership, processes, jobs.
-    Control,
-    /// `ssid --data`: filesystem servers and client.
-    Data,
-}
-
-/// An endpoint's name: the node and which of its daemons.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Peer {
-    /// The node. 0 is a machine that is joining.
-    pub node: NodeId,
-    /// The daemon.
-    pub role: Role,
-}
-
-/// The order in which waiting messages are sent: a heartbeat is never behind bulk data.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Priority {
-    /// Membership, signals, spawns.
-    Control,
-    /// Lock requests and revokes.
-    Lock,
-    /// Metadata.
-    Meta,
-    /// File data, the output of processes.
-    Data,
-}
-
-/// The number of a service that an endpoint offers. Each crate that serves owns one (see [`service`]).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct ServiceId(pub u16);
-
-/// Who owns which service number.
-pub mod service {
-    use super::ServiceId;
-    /// membership.
-    pub const MEMBERSHIP: ServiceId = ServiceId(1);
-    /// pm.
-    pub const PROCESSES: ServiceId = ServiceId(2);
-    /// loadlevel.
-    pub const LOAD: ServiceId = ServiceId(3);
-    /// The filesystem's metadata server.
-    pub const METADATA: ServiceId = ServiceId(4);
-    /// The filesystem's object server.
-    pub const OBJECTS: ServiceId = ServiceId(5);
-}
-
-/// A request or a reply: a tagged message, and bulk bytes that no one need copy into it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Message {
-    /// The encoded message, at most `limits::HEAD_BYTES_MAX`.
-    pub head: Bytes,
-    /// Bulk that rides along, at most `limits::BULK_BYTES_MAX`; often empty.
-    pub bulk: Bytes,
-}
-
-/// The future that a service answers with.
-pub type Reply = Pin<Box<dyn Future<Output = Message> + Send>>;
-
-/// Something that answers requests. It may be called from several threads at once; requests of one peer and
-/// priority arrive in the order in which they were sent.
-pub trait Service: Send + Sync + 'static {
-    /// Answers one request of an authenticated peer. What a service has to say about failure is in its own message.
-    fn handle(self: Arc<Self>, from: Peer, request: Message) -> Reply;
-}
+pub use config::{Config, Limits};
+pub use endpoint::Endpoint;
+pub use error::{Error, Refusal, Stage, Target};
+pub use key::{ClusterKey, KeyError};
+pub use peer::{LinkEvent, Message, Peer, Priority, Reply, Role, Service, ServiceId, service};
+pub use status::{PeerStatus, Refusals, Status};

@@ -1,0 +1,75 @@
+//! Runs services: starts each request in its turn, keeps a fault of a service away from everything else.
+
+use crate::wire::Verdict;
+use crate::{Message, Peer, Service, ServiceId};
+use base::limits::{BULK_BYTES_MAX, HEAD_BYTES_MAX};
+use futures_util::FutureExt;
+use parking_lot::RwLock;
+use std::collections::HashMap;
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+/// How a request went.
+pub type Outcome = (Verdict, Message);
+
+/// A request that was started.
+pub enum Started {
+    /// It was answered at once.
+    Done(Outcome),
+    /// It is under way.
+    Running(Pin<Box<dyn Future<Output = Outcome> + Send>>),
+}
+
+/// The services that an endpoint offers.
+#[derive(Default)]
+pub struct Services {
+    by_number: RwLock<HashMap<u16, Arc<dyn Service>>>,
+}
+
+impl Services {
+    /// Offers `handler` as `service`, in place of what was offered before.
+    pub fn offer(&self, service: ServiceId, handler: Arc<dyn Service>) {
+        self.by_number.write().insert(service.0, handler);
+    }
+
+    /// Offers nothing any more.
+    pub fn clear(&self) {
+        let all = std::mem::take(&mut *self.by_number.write());
+        // A handler may hold the endpoint: it is dropped outside the lock.
+        drop(all);
+    }
+
+    /// Starts a request: calls the service and polls its future once, here and now, so that requests are started in
+    /// the order of these calls. What the future waits for then wakes whoever runs it from here on.
+    pub fn start(&self, service: ServiceId, from: Peer, request: Message) -> Started {
+        let Some(handler) = self.by_number.read().get(&service.0).cloned() else {
+            return Started::Done((Verdict::NoService, Message::default()));
+        };
+        let Ok(reply) = catch_unwind(AssertUnwindSafe(|| handler.handle(from, request))) else {
+            return Started::Done(crashed(service, from));
+        };
+        let mut running = Box::pin(AssertUnwindSafe(reply).catch_unwind().map(move |reply| match reply {
+            Ok(reply) if reply.head.len() <= HEAD_BYTES_MAX && reply.bulk.len() <= BULK_BYTES_MAX => {
+                (Verdict::Answered, reply)
+            }
+            Ok(_) => {
+                tracing::error!(service = service.0, %from, "a service answered more than a message may hold");
+                (Verdict::Crashed, Message::default())
+            }
+            Err(_) => crashed(service, from),
+        }));
+        // No one need wake this poll: if it is pending, the next one registers its own waker.
+        match running.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(outcome) => Started::Done(outcome),
+            Poll::Pending => Started::Running(running),
+        }
+    }
+}
+
+fn crashed(service: ServiceId, from: Peer) -> Outcome {
+    tracing::error!(service = service.0, %from, "a service panicked on a request");
+    (Verdict::Crashed, Message::default())
+}
