@@ -1,4 +1,12 @@
 //! One pid space. (Under construction; `wire` is the contract.)
 
 pub mod client;
+pub mod control;
+pub mod filter;
+pub mod init;
+pub mod link;
+mod notify;
+pub mod sys;
+pub mod table;
+pub mod view;
 pub mod wire;
