@@ -317,3 +317,7 @@ fn pause_until(moment: Instant) -> Result<(), Error> {
         Err(error) => Err(Error::system("poll")(error)),
     }
 }
+
+#[cfg(test)]
+#[path = "tasks_tests.rs"]
+mod tests;
