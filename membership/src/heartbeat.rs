@@ -152,7 +152,7 @@ mod tests {
         #[test]
         fn one_changed_bit_is_refused(at in 0..HEARTBEAT_BYTES, bit in 0..8) {
             let mut bytes = beat(4, 4).encode(&KEY, "blue");
-            bytes[at] ^= 1 << bit;
+            bytes[at] ^= 1u8 << bit;
             prop_assert!(Heartbeat::decode(&bytes, &KEY, "blue").is_err());
         }
 

@@ -199,7 +199,7 @@ mod tests {
         fn a_damaged_file_is_refused(at in any::<prop::sample::Index>(), bit in 0..8) {
             let mut bytes = encode(&register());
             let at = at.index(bytes.len());
-            bytes[at] ^= 1 << bit;
+            bytes[at] ^= 1u8 << bit;
             prop_assert!(decode(&bytes).is_err());
         }
 
