@@ -93,6 +93,8 @@ pub enum Effect {
         /// Fail, or succeed.
         down: bool,
     },
+    /// This node says that it is back, and where: calls must reach it before any view says so.
+    Reach(Node),
     /// Send a request; its answer, if one comes, is an [`Event::Answered`].
     Ask {
         /// To whom.
@@ -164,6 +166,7 @@ pub struct Core {
     deciding: Vec<Deciding>,
     downs: BTreeSet<NodeId>,
     answers: Vec<(RequestId, Say)>,
+    reach: Vec<Node>,
     evicted: Option<View>,
     ended: bool,
     was_master: bool,
@@ -186,6 +189,7 @@ impl Core {
             deciding: Vec::new(),
             downs: BTreeSet::new(),
             answers: Vec::new(),
+            reach: Vec::new(),
             evicted: None,
             ended: false,
             was_master: false,
@@ -291,7 +295,10 @@ impl Core {
         if let Err(why) = table::check_row(&row) {
             return Say::Refused(why);
         }
-        self.detector.hello(from, row);
+        self.detector.hello(from, row.clone());
+        if self.view().node(from).is_some_and(|known| known.incarnation < row.incarnation) {
+            self.reach.push(row);
+        }
         self.detector.answered(from, condition, now);
         Say::Noted(self.agreement.master(now).map_or(0, |id| id.0))
     }
@@ -463,6 +470,7 @@ impl Core {
             });
         }
         self.update_downs(now, &mut effects);
+        effects.extend(self.reach.drain(..).map(Effect::Reach));
         self.say_hello(now, &mut effects);
         self.answer_decided();
         let answers = self.answers.drain(..);

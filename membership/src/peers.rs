@@ -20,6 +20,12 @@ pub(crate) fn apply(endpoint: &Endpoint, me: NodeId, before: Option<&View>, view
     }
 }
 
+/// Tells `endpoint` where a node is that no view shows there yet.
+pub(crate) fn reach(endpoint: &Endpoint, row: &Node) {
+    set_addresses(endpoint, row);
+    endpoint.keep_connected(control(row.node_id()));
+}
+
 /// Makes calls to both daemons of a node fail at once, or succeed again.
 pub(crate) fn set_down(endpoint: &Endpoint, node: NodeId, down: bool) {
     endpoint.set_down(control(node), down);

@@ -272,6 +272,7 @@ impl Runner {
                 Effect::Persist(register) => saved::save(&self.state_dir, &register)?,
                 Effect::Publish(view) => self.publish(view),
                 Effect::Down { peer, down } => peers::set_down(&self.shared.endpoint, peer, down),
+                Effect::Reach(row) => peers::reach(&self.shared.endpoint, &row),
                 Effect::Ask { to, request } => self.ask(to, &request),
                 Effect::Answer { id, answer } => {
                     if let Some(reply) = self.waiting.remove(&id) {

@@ -420,6 +420,7 @@ impl World {
                         downs.remove(&peer)
                     };
                 }
+                Effect::Reach(_) => {}
                 Effect::Ask { to, request } => self.send(node, to, request),
                 Effect::Answer { id, answer } => self.send_answer(node, id, answer),
                 Effect::Evicted(_) => {
