@@ -6,6 +6,7 @@ pub mod filter;
 pub mod init;
 pub mod link;
 mod notify;
+pub mod procfs;
 pub mod sys;
 pub mod table;
 pub mod view;

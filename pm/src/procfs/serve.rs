@@ -1,0 +1,375 @@
+//! Answers the kernel's requests about the view's /proc.
+//!
+//! What this node can say by itself is answered on the FUSE thread; what other nodes must be asked for is answered by a task
+//! of the runtime, within the deadline.
+
+use super::listing::{self, Listing, NAME_VALID, PID_VALID};
+use super::node::{FILES, Node, file_index, hash};
+use super::opened::{Handles, Opened};
+use super::snapshot::{self, comm, parse_pid};
+use super::table::{ProcessTable, Table};
+use super::{LOCAL_PROC, REQUEST_DEADLINE};
+use crate::wire::peer::ProcessRow;
+use fuse::{Errno, Filesystem, Header, Operation, Reply, Request, StatFs, open_flags};
+use parking_lot::Mutex;
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::fs::AtFlags;
+use std::collections::{BTreeSet, HashMap};
+use std::ffi::OsStr;
+use std::future::Future;
+use std::os::unix::ffi::OsStrExt;
+use std::sync::Arc;
+use tokio::time::timeout;
+
+/// The view's /proc; see the module's top.
+pub struct ProcFs {
+    tree: Arc<Tree>,
+    runtime: tokio::runtime::Handle,
+}
+
+impl ProcFs {
+    /// A /proc over the real one behind `procfs` (its root directory; an O_PATH descriptor will do) and the other nodes'
+    /// processes in `table`, which is asked on `runtime`.
+    pub fn new(
+        procfs: OwnedFd,
+        table: Arc<dyn ProcessTable>,
+        runtime: tokio::runtime::Handle,
+    ) -> Arc<ProcFs> {
+        let tree =
+            Tree { procfs, table, last: Mutex::default(), handles: Handles::new(), names: Mutex::default() };
+        Arc::new(ProcFs { tree: Arc::new(tree), runtime })
+    }
+}
+
+impl Filesystem for ProcFs {
+    fn handle(&self, request: Request) {
+        let Some(node) = Node::of_id(request.header.nodeid) else {
+            return refuse(request, Errno::STALE);
+        };
+        if let Some(request) = self.tree.answer_at_once(node, request) {
+            let tree = self.tree.clone();
+            self.runtime.spawn(async move { tree.answer(node, request).await });
+        }
+    }
+}
+
+/// What the file system knows.
+struct Tree {
+    procfs: OwnedFd,
+    table: Arc<dyn ProcessTable>,
+    /// What the other nodes said last, for when they are silent.
+    last: Mutex<Arc<Table>>,
+    handles: Handles,
+    /// Names of the real procfs root by their hashes. Filled on demand: the kernel may ask for what it learnt from the
+    /// daemon before.
+    names: Mutex<HashMap<u64, Vec<u8>>>,
+}
+
+impl Tree {
+    /// Answers what needs no other node; gives back what does.
+    fn answer_at_once(&self, node: Node, request: Request) -> Option<Request> {
+        let Request { header, operation, reply } = request;
+        match (&operation, node) {
+            (Operation::Lookup { name }, Node::Root) => {
+                if let Some(found) = self.look_up_local(name) {
+                    answer(reply, found, |reply, entry| reply.entry(&entry));
+                    return None;
+                }
+            }
+            (Operation::GetAttr { .. }, Node::Root | Node::Local { .. } | Node::LocalEntry { .. }) => {
+                reply.attr(&listing::attr(node, 0, 0), NAME_VALID);
+                return None;
+            }
+            (Operation::ReadLink, Node::Local { .. } | Node::LocalEntry { .. }) => {
+                answer(reply, self.local_target(node), |reply, target| reply.data(&target));
+                return None;
+            }
+            (Operation::Read { .. } | Operation::ReadDir { .. } | Operation::ReadDirPlus { .. }, _)
+            | (
+                Operation::Lookup { .. }
+                | Operation::GetAttr { .. }
+                | Operation::ReadLink
+                | Operation::Open { .. },
+                _,
+            ) => {}
+            _ => {
+                self.answer_anywhere(node, &operation, reply);
+                return None;
+            }
+        }
+        Some(Request { header, operation, reply })
+    }
+
+    /// Operations whose answer is the same for every node, or only concerns open files.
+    fn answer_anywhere(&self, node: Node, operation: &Operation, reply: Reply) {
+        match *operation {
+            Operation::OpenDir { .. } => match self.handles.open(node, Opened::Unread) {
+                Ok(fh) => reply.opened(fh, 0),
+                Err(errno) => reply.error(errno),
+            },
+            Operation::Release { fh, .. } | Operation::ReleaseDir { fh, .. } => {
+                self.handles.close(fh);
+                reply.empty();
+            }
+            Operation::Flush { .. } => reply.empty(),
+            Operation::Forget { .. } | Operation::Interrupt { .. } => reply.none(),
+            Operation::StatFs => {
+                reply.statfs(&StatFs { bsize: 4_096, frsize: 4_096, namelen: 255, ..StatFs::default() })
+            }
+            Operation::SetAttr(_)
+            | Operation::Create { .. }
+            | Operation::MkDir { .. }
+            | Operation::MkNod { .. }
+            | Operation::SymLink { .. }
+            | Operation::Link { .. }
+            | Operation::Unlink { .. }
+            | Operation::RmDir { .. }
+            | Operation::Rename { .. } => reply.error(Errno::PERM),
+            // ENOSYS makes the kernel stop asking (extended attributes, seeking, polling, ioctl).
+            _ => reply.error(Errno::NOSYS),
+        }
+    }
+
+    async fn answer(&self, node: Node, Request { header, operation, reply }: Request) {
+        match operation {
+            Operation::Lookup { name } => {
+                let found = self.look_up(node, &name, &header).await.map_err(absent);
+                answer(reply, found, |reply, entry| reply.entry(&entry));
+            }
+            Operation::GetAttr { .. } => {
+                let owner = self.owner(node).await;
+                answer(reply, owner, |reply, (uid, gid)| {
+                    reply.attr(&listing::attr(node, uid, gid), PID_VALID)
+                });
+            }
+            Operation::ReadLink => {
+                let target = self.content(node, &header).await.map_err(absent);
+                answer(reply, target, |reply, target| reply.data(&target));
+            }
+            Operation::Open { flags } => {
+                let fh = self.open(node, flags, &header).await;
+                answer(reply, fh, |reply, fh| reply.opened(fh, open_flags::DIRECT_IO));
+            }
+            Operation::Read { fh, offset, size, .. } => {
+                let content = self.read(node, fh, &header).await;
+                answer(reply, content, |reply, content| {
+                    let start =
+                        usize::try_from(offset).map_or(content.len(), |offset| offset.min(content.len()));
+                    let end = content.len().min(start.saturating_add(size as usize));
+                    reply.data(&content[start..end]);
+                });
+            }
+            Operation::ReadDir { fh, offset, size } => {
+                let listing = self.list(node, fh, offset, &header).await;
+                answer(reply, listing, |reply, listing| reply.directory(&listing.fill(offset, size, false)));
+            }
+            Operation::ReadDirPlus { fh, offset, size } => {
+                let listing = self.list(node, fh, offset, &header).await;
+                answer(reply, listing, |reply, listing| reply.directory(&listing.fill(offset, size, true)));
+            }
+            _ => reply.error(Errno::NOSYS),
+        }
+    }
+
+    /// A name in /proc, if this node alone can tell.
+    fn look_up_local(&self, name: &OsStr) -> Option<Result<fuse::EntryOut, Errno>> {
+        let name = name.as_bytes();
+        match parse_pid(name) {
+            Some(pid) if self.table.shadows().contains(&pid) => None,
+            Some(pid) if snapshot::exists(self.procfs.as_fd(), pid) => {
+                Some(Ok(listing::entry(Node::Local { pid }, 0, 0)))
+            }
+            Some(_) => None,
+            None => {
+                let known = rustix::fs::statat(&self.procfs, name, AtFlags::SYMLINK_NOFOLLOW);
+                Some(known.map(|_| {
+                    let hash = hash(name);
+                    self.names.lock().entry(hash).or_insert_with(|| name.to_vec());
+                    listing::entry(Node::LocalEntry { hash }, 0, 0)
+                }))
+            }
+        }
+    }
+
+    /// Where a symlink into the real procfs leads.
+    fn local_target(&self, node: Node) -> Result<Vec<u8>, Errno> {
+        let name = match node {
+            Node::Local { pid } => pid.to_string().into_bytes(),
+            Node::LocalEntry { hash } => self.local_name(hash)?,
+            _ => return Err(Errno::INVAL),
+        };
+        Ok([LOCAL_PROC.as_bytes(), b"/", &name].concat())
+    }
+
+    fn local_name(&self, wanted: u64) -> Result<Vec<u8>, Errno> {
+        let mut names = self.names.lock();
+        if !names.contains_key(&wanted) {
+            let all = snapshot::entry_names(self.procfs.as_fd(), ".")?;
+            names.extend(
+                all.into_iter().filter(|name| parse_pid(name).is_none()).map(|name| (hash(&name), name)),
+            );
+        }
+        names.get(&wanted).cloned().ok_or(Errno::STALE)
+    }
+
+    async fn look_up(&self, node: Node, name: &OsStr, header: &Header) -> Result<fuse::EntryOut, Errno> {
+        let text = name.to_str().ok_or(Errno::NOENT)?;
+        let number = || parse_pid(name.as_bytes()).ok_or(Errno::NOENT);
+        let found = match node {
+            Node::Root => Node::Process { pid: number()? },
+            Node::Process { pid } if text == "task" => Node::Tasks { pid },
+            Node::Process { pid } => Node::ProcessFile { pid, file: file_index(text).ok_or(Errno::NOENT)? },
+            Node::Tasks { pid } => {
+                let tid = number()?;
+                if !self.tids(pid, header).await.contains(&tid) {
+                    return Err(Errno::NOENT);
+                }
+                Node::Task { pid, tid }
+            }
+            Node::Task { pid, tid } => {
+                let file = file_index(text).ok_or(Errno::NOENT)?;
+                Node::TaskFile { pid, tid, file }
+            }
+            _ => return Err(Errno::NOTDIR),
+        };
+        if Node::of_id(found.id()).is_none() {
+            return Err(Errno::NOENT);
+        }
+        let (uid, gid) = self.owner(found).await?;
+        Ok(listing::entry(found, uid, gid))
+    }
+
+    /// Who owns a node of a foreign process.
+    async fn owner(&self, node: Node) -> Result<(u32, u32), Errno> {
+        match node {
+            Node::Root | Node::Local { .. } | Node::LocalEntry { .. } => Ok((0, 0)),
+            Node::Process { pid }
+            | Node::ProcessFile { pid, .. }
+            | Node::Tasks { pid }
+            | Node::Task { pid, .. }
+            | Node::TaskFile { pid, .. } => self.row(pid).await.map(|row| (row.uid, row.gid)),
+        }
+    }
+
+    /// The row of a foreign process: as its node says, or as it said last.
+    async fn row(&self, pid: u32) -> Result<Arc<ProcessRow>, Errno> {
+        match timeout(REQUEST_DEADLINE, self.table.row(pid)).await {
+            Ok(row) => row.ok_or(Errno::SRCH),
+            Err(_) => self.last.lock().row(pid).cloned().map(Arc::new).ok_or(Errno::SRCH),
+        }
+    }
+
+    async fn rows(&self) -> Arc<Table> {
+        match timeout(REQUEST_DEADLINE, self.table.rows()).await {
+            Ok(rows) => self.last.lock().clone_from(&rows),
+            Err(_) => tracing::debug!("/proc shows other nodes' processes as they were: no answer in time"),
+        }
+        self.last.lock().clone()
+    }
+
+    async fn file(&self, pid: u32, name: String, header: &Header) -> Result<Vec<u8>, Errno> {
+        let asked: std::pin::Pin<Box<dyn Future<Output = _> + Send>> =
+            self.table.file(pid, name, header.uid, header.gid);
+        timeout(REQUEST_DEADLINE, asked).await.unwrap_or(Err(Errno::IO))
+    }
+
+    /// The threads of a foreign process; at least the first if its node does not say.
+    async fn tids(&self, pid: u32, header: &Header) -> BTreeSet<u32> {
+        let text = self.file(pid, "task".to_owned(), header).await.unwrap_or_default();
+        let mut tids: BTreeSet<u32> = text.split(|&byte| byte == b'\n').filter_map(parse_pid).collect();
+        if tids.is_empty() {
+            tids.insert(pid);
+        }
+        tids
+    }
+
+    /// What a file of a foreign process holds, or where its link leads.
+    async fn content(&self, node: Node, header: &Header) -> Result<Vec<u8>, Errno> {
+        let (pid, name) = match node {
+            Node::ProcessFile { pid, file } => (pid, FILES[usize::from(file)].name.to_owned()),
+            Node::TaskFile { pid, tid, file } => {
+                (pid, format!("task/{tid}/{}", FILES[usize::from(file)].name))
+            }
+            _ => return Err(Errno::ISDIR),
+        };
+        let row = match name.as_str() {
+            "stat" | "statm" | "status" | "cmdline" | "comm" => self.row(pid).await?,
+            _ => return self.file(pid, name, header).await,
+        };
+        Ok(match name.as_str() {
+            "stat" => row.stat.clone(),
+            "statm" => row.statm.clone(),
+            "status" => row.status.clone(),
+            "cmdline" => row.cmdline.clone(),
+            _ => [comm(&row.stat), b"\n"].concat(),
+        })
+    }
+
+    async fn open(&self, node: Node, flags: u32, header: &Header) -> Result<u64, Errno> {
+        const ACCESS_MODE: u32 = 3;
+        if flags & ACCESS_MODE != 0 {
+            return Err(Errno::ACCESS);
+        }
+        let content = self.content(node, header).await.map_err(absent)?;
+        self.handles.open(node, Opened::Content(Arc::new(content)))
+    }
+
+    /// What was there when the file was opened. A file that was opened under the daemon before is read anew.
+    async fn read(&self, node: Node, fh: u64, header: &Header) -> Result<Arc<Vec<u8>>, Errno> {
+        if let Some(Opened::Content(content)) = self.handles.find(node, fh) {
+            return Ok(content);
+        }
+        let content = Arc::new(self.content(node, header).await?);
+        self.handles.keep(node, fh, Opened::Content(content.clone()))?;
+        Ok(content)
+    }
+
+    /// The directory as it is at offset 0; further on, as it was then.
+    async fn list(&self, node: Node, fh: u64, offset: u64, header: &Header) -> Result<Arc<Listing>, Errno> {
+        if let (true, Some(Opened::Listing(listing))) = (offset > 0, self.handles.find(node, fh)) {
+            return Ok(listing);
+        }
+        let listing = match node {
+            Node::Root => {
+                let names = snapshot::entry_names(self.procfs.as_fd(), ".")?;
+                Listing::root(&names, &*self.rows().await, &self.table.shadows())
+            }
+            Node::Process { pid } => {
+                let (uid, gid) = self.owner(node).await?;
+                Listing::process(pid, uid, gid)
+            }
+            Node::Tasks { pid } => {
+                let (uid, gid) = self.owner(node).await?;
+                Listing::tasks(pid, &self.tids(pid, header).await, uid, gid)
+            }
+            Node::Task { pid, tid } => {
+                let (uid, gid) = self.owner(node).await?;
+                Listing::task(pid, tid, uid, gid)
+            }
+            _ => return Err(Errno::NOTDIR),
+        };
+        let listing = Arc::new(listing);
+        self.handles.keep(node, fh, Opened::Listing(listing.clone()))?;
+        Ok(listing)
+    }
+}
+
+/// A process that is gone has no name any more.
+fn absent(errno: Errno) -> Errno {
+    if errno == Errno::SRCH { Errno::NOENT } else { errno }
+}
+
+fn answer<T>(reply: Reply, result: Result<T, Errno>, say: impl FnOnce(Reply, T)) {
+    match result {
+        Ok(value) => say(reply, value),
+        Err(errno) => reply.error(errno),
+    }
+}
+
+/// Also a request that expects no answer may name a node that never was.
+fn refuse(request: Request, errno: Errno) {
+    match request.operation {
+        Operation::Forget { .. } | Operation::Interrupt { .. } => request.reply.none(),
+        _ => request.reply.error(errno),
+    }
+}
