@@ -177,6 +177,8 @@ impl Endpoint {
     pub async fn close(&self) {
         self.parts.shut();
         self.parts.dialler.closing.closed().await;
+        // Not before: until its connection ends, a peer must not be told that there is no such service.
+        self.parts.services.clear();
     }
 
     /// A request to this very endpoint: the same rules, no socket.
@@ -243,7 +245,6 @@ impl Parts {
         for link in links.values() {
             link.finish(Over::Closed);
         }
-        self.services.clear();
     }
 }
 

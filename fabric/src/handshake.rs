@@ -11,7 +11,7 @@
 //! The third message costs no round trip (requests follow it at once) and makes a recorded first message worthless.
 //! The prologue holds the preamble and the cluster's name: who changes the versions on the way spoils the handshake.
 
-use crate::record::{self, LENGTH_BYTES, Opener, Sealer, TAG_BYTES};
+use crate::record::{self, LENGTH_BYTES, Opener, Sealed, Sealer, TAG_BYTES};
 use crate::wire::{
     ANSWER_BYTES, Answer, HELLO_BYTES, Hello, Lane, PREAMBLE_BYTES, Preamble, VERSION_MAX, VERSION_MIN,
 };
@@ -136,9 +136,9 @@ pub async fn dial(
         return Err(Refusal::Version.into());
     }
     let mut session = session(noise, hello, lane);
-    let mut proof = Vec::with_capacity(PROOF_BYTES);
+    let mut proof = Sealed::default();
     session.sealer.seal(&[], &mut proof);
-    stream.write_all(&proof).await?;
+    stream.write_all(proof.unwritten()).await?;
     Ok(session)
 }
 

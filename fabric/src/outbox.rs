@@ -6,7 +6,7 @@
 //!
 //! Invariant: `writing` is true exactly while there is a writer, and while there is something to send there is one.
 
-use crate::record::{PLAIN_BYTES_MAX, Sealer};
+use crate::record::{PLAIN_BYTES_MAX, Sealed, Sealer};
 use crate::status::Traffic;
 use crate::wire::{HEADER_BYTES, Header};
 use crate::{Message, Priority};
@@ -30,7 +30,7 @@ const INLINE_STEPS_MAX: usize = 4;
 /// A message on its way out, and the permits that its place in the queue takes up.
 pub struct Outgoing {
     header: Header,
-    encoded: Bytes,
+    encoded: Option<[u8; HEADER_BYTES]>,
     message: Message,
     _permits: Vec<OwnedSemaphorePermit>,
 }
@@ -38,20 +38,16 @@ pub struct Outgoing {
 impl Outgoing {
     /// A frame to send. The permits are given back when it is written, or dropped.
     pub fn new(header: Header, message: Message, permits: Vec<OwnedSemaphorePermit>) -> Outgoing {
-        Outgoing { header, encoded: Bytes::copy_from_slice(&header.encode()), message, _permits: permits }
+        Outgoing { header, encoded: Some(header.encode()), message, _permits: permits }
     }
 
     fn bytes(&self) -> usize {
         HEADER_BYTES + self.message.head.len() + self.message.bulk.len()
     }
 
-    /// What is left of the part that comes next; empty when all is taken.
+    /// What is left of the part that comes after the header; empty when all is taken.
     fn part(&mut self) -> &mut Bytes {
-        match (self.encoded.is_empty(), self.message.head.is_empty()) {
-            (false, _) => &mut self.encoded,
-            (true, false) => &mut self.message.head,
-            (true, true) => &mut self.message.bulk,
-        }
+        if self.message.head.is_empty() { &mut self.message.bulk } else { &mut self.message.head }
     }
 }
 
@@ -73,8 +69,7 @@ struct Bench {
     sealer: Sealer,
     current: Option<Outgoing>,
     plain: Vec<u8>,
-    sealed: Vec<u8>,
-    written: usize,
+    sealed: Sealed,
 }
 
 /// What one step of the writer came to.
@@ -105,7 +100,7 @@ pub struct Closed;
 impl Outbox {
     /// The outbox of `stream`. Somebody must run [`Outbox::run`].
     pub fn new(stream: Arc<TcpStream>, sealer: Sealer, traffic: Arc<Traffic>) -> Outbox {
-        let bench = Bench { sealer, current: None, plain: Vec::new(), sealed: Vec::new(), written: 0 };
+        let bench = Bench { sealer, current: None, plain: Vec::new(), sealed: Sealed::default() };
         Outbox {
             stream,
             traffic,
@@ -181,7 +176,7 @@ impl Outbox {
     /// One step of whoever is the writer. Messages longer than `bytes_max` are left where they are.
     fn step(&self, bytes_max: usize) -> Step {
         let mut bench = self.bench.lock();
-        if bench.sealed.is_empty() {
+        if bench.sealed.unwritten().is_empty() {
             match self.fill(&mut bench, bytes_max) {
                 Step::Wrote => {}
                 other => return other,
@@ -192,7 +187,7 @@ impl Outbox {
 
     /// Seals the next batch.
     fn fill(&self, bench: &mut Bench, bytes_max: usize) -> Step {
-        while bench.sealed.len() + bench.plain.len() < BATCH_BYTES {
+        while bench.sealed.unwritten().len() + bench.plain.len() < BATCH_BYTES {
             if bench.current.is_none() {
                 match self.take(bytes_max, bench.is_empty()) {
                     Ok(outgoing) => bench.current = Some(outgoing),
@@ -223,10 +218,10 @@ impl Outbox {
     }
 
     fn write(&self, bench: &mut Bench) -> Step {
-        while bench.written < bench.sealed.len() {
-            match self.stream.try_write(&bench.sealed[bench.written..]) {
+        while !bench.sealed.unwritten().is_empty() {
+            match self.stream.try_write(bench.sealed.unwritten()) {
                 Ok(bytes) => {
-                    bench.written += bytes;
+                    bench.sealed.advance(bytes);
                     self.traffic.sent(bytes);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Step::Stuck,
@@ -234,20 +229,25 @@ impl Outbox {
                 Err(_) => return Step::Broken,
             }
         }
-        bench.sealed.clear();
-        bench.written = 0;
         Step::Wrote
     }
 }
 
 impl Bench {
     fn is_empty(&self) -> bool {
-        self.sealed.is_empty() && self.plain.is_empty()
+        self.sealed.unwritten().is_empty() && self.plain.is_empty()
     }
 
     /// Takes at most one record's worth of the current message.
     fn seal_part(&mut self) {
         let Some(current) = &mut self.current else { return };
+        if let Some(encoded) = current.encoded.take() {
+            if self.plain.len() + HEADER_BYTES > PLAIN_BYTES_MAX {
+                self.seal_gathered();
+            }
+            self.plain.extend_from_slice(&encoded);
+            return;
+        }
         let part = current.part();
         if part.is_empty() {
             self.current = None;

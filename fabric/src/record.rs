@@ -37,15 +37,50 @@ pub fn halves(cipher: StatelessTransportState) -> (Sealer, Opener) {
     (Sealer { cipher: cipher.clone(), nonce: 0 }, Opener { cipher, nonce: 0 })
 }
 
+/// Records that wait to be written. Its memory is used again and again, so it is not cleared in between.
+#[derive(Default)]
+pub struct Sealed {
+    memory: Vec<u8>,
+    filled: usize,
+    written: usize,
+}
+
+impl Sealed {
+    /// What has not been written.
+    pub fn unwritten(&self) -> &[u8] {
+        &self.memory[self.written..self.filled]
+    }
+
+    /// Says that this many bytes more have been written.
+    pub fn advance(&mut self, bytes: usize) {
+        self.written += bytes;
+        assert!(self.written <= self.filled, "nobody writes more than there is");
+        if self.written == self.filled {
+            (self.written, self.filled) = (0, 0);
+        }
+    }
+
+    /// Room for `bytes` more at the end.
+    fn room(&mut self, bytes: usize) -> &mut [u8] {
+        let start = self.filled;
+        self.filled += bytes;
+        if self.memory.len() < self.filled {
+            let mut memory = vec![0; self.filled.next_power_of_two()];
+            memory[..start].copy_from_slice(&self.memory[..start]);
+            self.memory = memory;
+        }
+        &mut self.memory[start..self.filled]
+    }
+}
+
 impl Sealer {
     /// Appends to `out` the record that carries `plain`.
-    pub fn seal(&mut self, plain: &[u8], out: &mut Vec<u8>) {
+    pub fn seal(&mut self, plain: &[u8], out: &mut Sealed) {
         assert!(plain.len() <= PLAIN_BYTES_MAX, "whoever fills a record knows how much it holds");
         let length = plain.len() + TAG_BYTES;
-        out.extend_from_slice(&(length as u16).to_le_bytes());
-        let start = out.len();
-        out.resize(start + length, 0);
-        let written = self.cipher.write_message(self.nonce, plain, &mut out[start..]);
+        let (front, sealed) = out.room(LENGTH_BYTES + length).split_at_mut(LENGTH_BYTES);
+        front.copy_from_slice(&(length as u16).to_le_bytes());
+        let written = self.cipher.write_message(self.nonce, plain, sealed);
         assert_eq!(written.ok(), Some(length), "a record of a legal length always seals");
         self.nonce += 1;
     }
@@ -64,11 +99,14 @@ impl Opener {
     }
 }
 
-/// The sealed part of the first record in `bytes` and the bytes after it; `None` while the record is incomplete.
+/// The sealed part of a record and the bytes after it.
+pub type Split<'a> = (&'a [u8], &'a [u8]);
+
+/// Splits the first record off `bytes`; `None` while it is incomplete.
 ///
 /// # Errors
 /// The record is too short to be sealed.
-pub fn split_record(bytes: &[u8]) -> Result<Option<(&[u8], &[u8])>, WireError> {
+pub fn split_record(bytes: &[u8]) -> Result<Option<Split<'_>>, WireError> {
     let Some((length, rest)) = bytes.split_first_chunk::<LENGTH_BYTES>() else { return Ok(None) };
     let length = usize::from(u16::from_le_bytes(*length));
     if length < TAG_BYTES {
@@ -91,10 +129,10 @@ pub(crate) mod tests {
         ) {
             let (ours, theirs) = agreed();
             let ((mut sealer, _), (_, mut opener)) = (halves(ours), halves(theirs));
-            let mut wire = Vec::new();
+            let mut wire = Sealed::default();
             sealer.seal(&plain, &mut wire);
             sealer.seal(&plain, &mut wire);
-            let (first, rest) = split_record(&wire).unwrap().unwrap();
+            let (first, rest) = split_record(wire.unwritten()).unwrap().unwrap();
             let mut out = vec![0; PLAIN_BYTES_MAX];
             prop_assert_eq!(opener.open(first, &mut out), Ok(plain.len()));
             prop_assert_eq!(&out[..plain.len()], &plain[..]);
@@ -109,9 +147,9 @@ pub(crate) mod tests {
     fn a_replayed_record_does_not_open() {
         let (ours, theirs) = agreed();
         let ((mut sealer, _), (_, mut opener)) = (halves(ours), halves(theirs));
-        let mut wire = Vec::new();
+        let mut wire = Sealed::default();
         sealer.seal(b"pay 100", &mut wire);
-        let (record, _) = split_record(&wire).unwrap().unwrap();
+        let (record, _) = split_record(wire.unwritten()).unwrap().unwrap();
         let mut out = [0; 16];
         assert_eq!(opener.open(record, &mut out), Ok(7));
         assert!(opener.open(record, &mut out).is_err());

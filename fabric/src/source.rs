@@ -15,6 +15,9 @@ const READ_BYTES_MIN: usize = 8 << 10;
 /// What is read at once while bulk comes in, in bytes: several full records.
 const READ_BYTES_MAX: usize = 256 << 10;
 
+/// Reads without a wait after which others of this thread, the connection's own writing among them, get their turn.
+const READS_MAX: usize = 4;
+
 /// Why a connection can be read no more.
 #[derive(Debug, thiserror::Error)]
 pub enum SourceError {
@@ -43,6 +46,7 @@ pub struct Source {
     traffic: Arc<Traffic>,
     buffer: BytesMut,
     read_bytes: usize,
+    reads: usize,
     plain: Vec<u8>,
     assembly: Assembly,
     whole: VecDeque<Received>,
@@ -57,6 +61,7 @@ impl Source {
             traffic,
             buffer: BytesMut::new(),
             read_bytes: READ_BYTES_MIN,
+            reads: 0,
             plain: Vec::new(),
             assembly: Assembly::default(),
             whole: VecDeque::new(),
@@ -102,6 +107,11 @@ impl Source {
     /// Waits for bytes and reads as many as there are, within bounds.
     async fn fill(&mut self) -> Result<(), io::Error> {
         self.buffer.reserve(self.read_bytes);
+        self.reads += 1;
+        if self.reads > READS_MAX {
+            self.reads = 0;
+            tokio::task::yield_now().await;
+        }
         loop {
             match self.stream.try_read_buf(&mut self.buffer) {
                 Ok(0) => {
@@ -116,7 +126,10 @@ impl Source {
                     self.read_bytes = if full { READ_BYTES_MAX } else { READ_BYTES_MIN };
                     return Ok(());
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.stream.readable().await?,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.reads = 0;
+                    self.stream.readable().await?;
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }

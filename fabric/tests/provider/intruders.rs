@@ -1,13 +1,11 @@
 //! Who does not belong to the cluster is refused, counted, and costs nobody else anything.
 
-mod world;
-
+use crate::world::{ECHO, SOON, World, ask, eventually, message, peer, service};
 use fabric::{Endpoint, Error, Limits, Priority, Refusal, Refusals};
 use proptest::prelude::*;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
-use world::{ECHO, SOON, World, ask, eventually, message, peer, service};
 
 /// Calls node 2 from an endpoint of another world.
 async fn intrude(world: World, server: &Endpoint) -> Error {

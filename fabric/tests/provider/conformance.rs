@@ -1,7 +1,6 @@
 //! What every provider must do. The tests know endpoints only, no sockets: the next provider runs them as they are.
 
-mod world;
-
+use crate::world::{ECHO, SOON, World, ask, eventually, message, next_event, peer, service};
 use bytes::Bytes;
 use fabric::{Error, Limits, LinkEvent, Message, Priority, Refusal, ServiceId, Stage};
 use parking_lot::Mutex;
@@ -9,7 +8,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
-use world::{ECHO, SOON, World, ask, eventually, message, next_event, peer, service};
 
 const PRIORITIES: [Priority; 4] = [Priority::Control, Priority::Lock, Priority::Meta, Priority::Data];
 

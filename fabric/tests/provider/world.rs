@@ -1,8 +1,5 @@
 //! What the tests of a provider stand on: endpoints of one cluster, services made of closures, waiting with an end.
 
-// Each test program uses its part of this.
-#![allow(dead_code)]
-
 use base::NodeId;
 use fabric::{
     ClusterKey, Config, Endpoint, Error, Limits, LinkEvent, Message, Peer, Priority, Reply, Role, Service,
