@@ -1,0 +1,37 @@
+//! For tests/init.rs: a keeper that starts one `ssi-init` and ends it when its own standard input closes, and that
+//! `ssi-init` itself.
+
+use rustix::event::{PollFd, PollFlags};
+use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions};
+
+fn main() {
+    let mut args = std::env::args();
+    if args.next().as_deref() == Some(pm::init::NAME) {
+        pm::init::main();
+    }
+    let path = args.next().expect("a configuration file");
+    let config =
+        pm::init::InitConfig::decode(&std::fs::read(path).expect("readable")).expect("a configuration");
+    std::process::exit(keep(&config));
+}
+
+/// Gives back the exit code of `ssi-init`.
+fn keep(config: &pm::init::InitConfig) -> i32 {
+    let pid = match pm::init::spawn(config) {
+        Ok(pid) => Pid::from_raw(pid as i32).expect("a pid"),
+        Err(error) => {
+            eprintln!("keeper: {error}");
+            return 77;
+        }
+    };
+    let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty()).expect("a child");
+    let stdin = rustix::stdio::stdin();
+    let mut ready =
+        [PollFd::new(&pidfd, PollFlags::IN), PollFd::from_borrowed_fd(stdin, PollFlags::IN | PollFlags::HUP)];
+    rustix::event::poll(&mut ready, None).expect("poll");
+    if ready[0].revents().is_empty() {
+        let _ = rustix::process::pidfd_send_signal(&pidfd, Signal::KILL);
+    }
+    let status = rustix::process::waitpid(Some(pid), WaitOptions::empty()).expect("a child");
+    status.and_then(|(_, status)| status.exit_status()).unwrap_or(99)
+}

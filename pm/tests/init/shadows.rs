@@ -1,0 +1,100 @@
+//! Shadows: what reaches one goes to its task, what its task does happens to it, its parent sees nothing else.
+
+use crate::node::{Daemon, Node, Wish, spec, task};
+use crate::node_or_skip;
+use pm::wire::init::{Report, Request, Shadow};
+use pm::wire::{Change, STDOUT, Signal};
+
+/// A parent that prints its child's pid and every change of it.
+const PARENT: &str = r#"$| = 1; my $p = fork(); if (!$p) { exec "sleep", "1000" } print "$p\n";
+while (waitpid($p, 2|8) > 0) { print "${^CHILD_STATUS_NATIVE}\n" }"#;
+
+/// The task whose shadow the child of task 1 is.
+const REMOTE: u32 = 9;
+
+fn with_shadow(daemon: &mut Daemon) -> i32 {
+    daemon.spawn(1, spec(&["perl", "-e", PARENT])).unwrap();
+    let pid: i32 = daemon.line(1, STDOUT).trim().parse().unwrap();
+    daemon.ask(Some(task(REMOTE)), Request::Shadow(Shadow { pid: pid as u32, ..Shadow::default() }));
+    pid
+}
+
+fn mirror(daemon: &mut Daemon, wait_status: u32, ended: bool) {
+    let change = Some(Change { wait_status, ended, ..Change::default() });
+    daemon.ask(Some(task(REMOTE)), Request::Shadow(Shadow { change, ..Shadow::default() }));
+}
+
+fn seen_by_parent(daemon: &mut Daemon) -> u32 {
+    daemon.line(1, STDOUT).trim().parse().unwrap()
+}
+
+fn send(daemon: &mut Daemon, target: i32, number: i32) {
+    let signal = Signal {
+        target,
+        number: number as u32,
+        sender: 777,
+        sender_uid: 0,
+        privileged: true,
+        ..Signal::default()
+    };
+    assert_eq!(daemon.signal(signal), 0);
+}
+
+fn reported(daemon: &mut Daemon) -> (u32, u32) {
+    daemon.wait_for(|message| match &message.report {
+        Some(Report::ShadowSignal(signal)) => Some((signal.number, signal.sender)),
+        _ => None,
+    })
+}
+
+fn gone(daemon: &mut Daemon) -> u32 {
+    daemon.wait_for(|message| match message.report {
+        Some(Report::ShadowGone(status)) => Some(status),
+        _ => None,
+    })
+}
+
+#[test]
+fn signals_to_a_shadow_are_told_and_do_not_touch_it() {
+    let node = node_or_skip!(Wish::default());
+    let mut daemon = node.daemon();
+    let pid = with_shadow(&mut daemon);
+    for number in [libc::SIGTERM, libc::SIGSTOP, libc::SIGINT, libc::SIGUSR1] {
+        send(&mut daemon, pid, number);
+        assert_eq!(reported(&mut daemon), (number as u32, 777));
+    }
+    send(&mut daemon, pid, libc::SIGKILL);
+    assert_eq!(gone(&mut daemon), 9);
+    assert_eq!(seen_by_parent(&mut daemon), 9);
+}
+
+#[test]
+fn a_shadow_stops_goes_on_and_ends_with_its_task() {
+    let node = node_or_skip!(Wish::default());
+    let mut daemon = node.daemon();
+    let pid = with_shadow(&mut daemon);
+    mirror(&mut daemon, 0x137f, false);
+    assert_eq!(seen_by_parent(&mut daemon), 0x137f);
+    mirror(&mut daemon, 0xffff, false);
+    assert_eq!(seen_by_parent(&mut daemon), 0xffff);
+    mirror(&mut daemon, 0x137f, false);
+    assert_eq!(seen_by_parent(&mut daemon), 0x137f);
+    send(&mut daemon, pid, libc::SIGCONT);
+    assert_eq!(reported(&mut daemon), (libc::SIGCONT as u32, 777));
+    assert_eq!(seen_by_parent(&mut daemon), 0xffff);
+    mirror(&mut daemon, 0x147f, false);
+    assert_eq!(seen_by_parent(&mut daemon), 0x147f, "it stops by the very signal of its task");
+    mirror(&mut daemon, 15, true);
+    assert_eq!(seen_by_parent(&mut daemon), 0xffff, "woken, to end itself");
+    send(&mut daemon, pid, libc::SIGTERM);
+    assert_eq!(seen_by_parent(&mut daemon), 15);
+    assert_eq!(gone(&mut daemon), 15);
+}
+
+#[test]
+fn a_process_that_is_not_there_cannot_be_a_shadow() {
+    let node = node_or_skip!(Wish::default());
+    let mut daemon = node.daemon();
+    daemon.ask(Some(task(REMOTE)), Request::Shadow(Shadow { pid: 31_000, ..Shadow::default() }));
+    assert_eq!(gone(&mut daemon), 0);
+}
