@@ -33,8 +33,6 @@ const REPORTS: u32 = 32;
 const STEPS_ENDLESS: u32 = 100_000_000;
 /// How long the job may take.
 const JOB_LIMIT: Duration = Duration::from_secs(300);
-/// How long the kernel may take to let go of what was ended.
-const GONE_LIMIT: Duration = Duration::from_secs(5);
 /// Width and height of the plate.
 const PLATE: (usize, usize) = (620, 300);
 
@@ -71,9 +69,11 @@ fn tell(nodes: u32, dir: PathBuf, out: &Path, keep: bool) -> Result<(), Error> {
 
     let told = job_and_files(&cluster, &table.1, out);
     if let Err(error) = told {
-        // Taken down here, so that what is left can still be told.
         drop(cluster);
-        trace.remains().iter().for_each(|line| eprintln!("left: {line}"));
+        let left = trace.settled();
+        let all = if left.is_empty() { "nothing of it is left" } else { "but this is left:" };
+        eprintln!("the cluster was taken down; {all}");
+        left.iter().for_each(|line| eprintln!("    {line}"));
         return Err(error);
     }
     if keep {
@@ -165,12 +165,12 @@ fn compile(cluster: &Cluster, out: &Path) -> Result<(), Error> {
 /// Ends the cluster; nothing of it may be left.
 fn gone(mut cluster: Cluster, trace: &Trace) -> Result<(), Error> {
     cluster.down()?;
-    let mut left = Vec::new();
-    let gone = run::until(GONE_LIMIT, || {
-        left = trace.remains();
-        Ok(left.is_empty().then_some(()))
-    })?;
-    gone.ok_or_else(|| Error::check("nothing of the cluster may be left", left.join("\n")))
+    let left = trace.settled();
+    if left.is_empty() {
+        Ok(())
+    } else {
+        Err(Error::check("nothing of the cluster may be left", left.join("\n")))
+    }
 }
 
 /// Runs a step; its failure tells which it was.

@@ -93,6 +93,9 @@ impl fmt::Display for Error {
                 write!(out, "{why}; seen:")?;
                 indented(out, seen)
             }
+            Self::Step { number, title, cause } if cause.is_interruption() => {
+                write!(out, "interrupted in step {number} ({title})")
+            }
             Self::Step { number, title, cause } => write!(out, "step {number} ({title}) failed: {cause}"),
             Self::TestsFailed => write!(out, "there are failed tests"),
             Self::Interrupted => write!(out, "interrupted"),

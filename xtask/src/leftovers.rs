@@ -7,9 +7,14 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use crate::sys::{self, Signal, Whom};
 
+/// How long the kernel may take to let go of what was ended.
+const GONE_LIMIT: Duration = Duration::from_secs(5);
+/// Between two looks: the end of somebody else's process tells nobody.
+const GLANCE: Duration = Duration::from_millis(50);
 const NAMESPACES: [&str; 6] = ["mnt", "net", "pid", "ipc", "uts", "user"];
 
 /// What a cluster that is up would leave if it did not clean up.
@@ -32,6 +37,18 @@ impl Trace {
     /// How many namespaces the cluster's processes live in, beside our own.
     pub fn namespaces(&self) -> usize {
         self.namespaces.len()
+    }
+
+    /// What is left when the kernel has had some time to let go of what was ended; also after ^C.
+    pub fn settled(&self) -> Vec<String> {
+        let until = Instant::now() + GONE_LIMIT;
+        loop {
+            let left = self.remains();
+            // A failed wait is a short one.
+            if left.is_empty() || Instant::now() > until || sys::poll(&[], GLANCE).is_err() {
+                return left;
+            }
+        }
     }
 
     /// What is left, a line each.
@@ -144,7 +161,6 @@ fn names(text: &[u8], dir: &Path) -> bool {
 mod tests {
     use super::*;
     use crate::run::{Run, until};
-    use std::time::Duration;
 
     #[test]
     fn a_path_is_not_found_in_a_longer_one() {

@@ -19,8 +19,8 @@ const PROGRAM: &str = "/ssi/demo/heat";
 const NAME: &str = "heat";
 /// How long anything that should happen at once may take on a busy machine.
 const SOON: Duration = Duration::from_secs(15);
-/// A job that writes nothing for so long stands still: it tells of its progress several times in it.
-const STILL: Duration = Duration::from_millis(1_500);
+/// A job that writes nothing for so long, and for several times the pace at which it wrote before, stands still.
+const STILL: Duration = Duration::from_millis(1_200);
 
 /// A running job.
 pub struct Job<'a> {
@@ -139,11 +139,14 @@ impl<'a> Job<'a> {
     /// Stops a rank from another node, sees the job stand still, continues it, sees it go on.
     pub fn stop_and_continue(&mut self, rank: u32, from: u32) -> Result<(), Error> {
         self.goes_on("before the stop")?;
+        let begin = Instant::now();
+        self.goes_on("before the stop")?;
+        let still = STILL.max(begin.elapsed() * 3);
         let pid = rank.to_string();
         self.cluster.at(from, &["kill", "-STOP", &pid])?;
         self.state_becomes(&pid, |state| state == 'T', "T (stopped)")?;
-        let limit = Instant::now() + SOON;
-        while self.running.writes_within(STILL)? {
+        let limit = Instant::now() + SOON + still;
+        while self.running.writes_within(still)? {
             if Instant::now() > limit || self.running.has_ended()? {
                 let why = format!("the job must stand still while its process {pid} is stopped");
                 return Err(Error::check(why, self.running.text()));
