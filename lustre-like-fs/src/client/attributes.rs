@@ -39,8 +39,8 @@ impl Client {
     pub async fn setattr(&self, caller: Caller, mut set: Setattr, size: Option<u64>) -> Result<Attr, Error> {
         set.resized = size.is_some();
         let stamps = set.mtime.is_some() || set.resized;
-        let mut reply = self.ask_as(caller, MetaVerb::Setattr(set)).await?;
-        if let (true, Some(attr), Some(layout)) = (stamps, &reply.attr, reply.layout.take()) {
+        let reply = self.ask_as(caller, MetaVerb::Setattr(set)).await?;
+        if let (true, Some(attr), Some(layout)) = (stamps, &reply.attr, &reply.layout) {
             let (ino, mtime) = (attr.ino, attr.mtime);
             let verb = |stripe| match size {
                 Some(size) => {
@@ -48,8 +48,7 @@ impl Client {
                 }
                 None => ObjectVerb::Stamp(mtime),
             };
-            on_all(&self.peers, ino, &layout, verb).await?;
-            reply.layout = Some(layout);
+            on_all(&self.peers, ino, layout, verb).await?;
         }
         self.complete(reply).await
     }
