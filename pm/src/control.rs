@@ -56,7 +56,6 @@ enum Due {
     Lane(NodeId, Track),
     Session(u64),
     Spawn(TaskId),
-    ShadowEnd(TaskId),
     Unclaimed(TaskId),
 }
 
@@ -290,7 +289,6 @@ impl Core {
                 }
                 Due::Session(number) => self.session_due(number),
                 Due::Spawn(task) => self.spawn_due(task),
-                Due::ShadowEnd(task) => self.shadow_due(task),
                 Due::Unclaimed(task) => self.unclaimed_due(task),
             }
             self.settle_local();

@@ -11,3 +11,5 @@ pub mod sys;
 pub mod table;
 pub mod view;
 pub mod wire;
+
+pub use control::{Config, Handle, Pm};

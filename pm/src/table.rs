@@ -5,104 +5,157 @@
 
 use crate::control::Shared;
 use crate::control::limits::{TABLE_FRESH, TABLE_LONGEST};
+use crate::control::routes::Routes;
+use crate::procfs::{ProcessTable, Table, read_file, read_rows};
 use crate::wire::peer::{Answer, Body, FileOf, ProcessRow};
 use base::NodeId;
-use futures_util::future::join_all;
+use futures_util::future::{BoxFuture, join_all};
 use parking_lot::Mutex;
 use rustix::io::Errno;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 
-/// What one node last said.
-type Told = (Instant, Vec<Arc<ProcessRow>>);
+/// What the other nodes last said, put together.
+struct Known {
+    told: BTreeMap<NodeId, Vec<ProcessRow>>,
+    table: Arc<Table>,
+    at: Instant,
+    epoch: u64,
+}
+
+struct Inner {
+    shared: Arc<Shared>,
+    known: Mutex<Option<Known>>,
+    refreshing: tokio::sync::Mutex<()>,
+}
 
 /// The other nodes' processes.
 pub struct ForeignProcesses {
-    shared: Arc<Shared>,
-    told: Arc<Mutex<BTreeMap<NodeId, Told>>>,
-    refreshing: tokio::sync::Mutex<()>,
+    inner: Arc<Inner>,
 }
 
 impl ForeignProcesses {
     pub(crate) fn new(shared: Arc<Shared>) -> ForeignProcesses {
-        ForeignProcesses { shared, told: Arc::default(), refreshing: tokio::sync::Mutex::new(()) }
-    }
-
-    /// All of them by pid, at most [`TABLE_FRESH`] old where the node answers in time.
-    pub async fn all(&self) -> BTreeMap<u32, Arc<ProcessRow>> {
-        self.refresh().await;
-        let routes = self.shared.routes();
-        let mut told = self.told.lock();
-        told.retain(|node, _| routes.nodes().is_alive(*node));
-        let rows = told.values().flat_map(|(_, rows)| rows.iter().cloned());
-        rows.map(|row| (row.pid, row)).collect()
-    }
-
-    /// Asks every node whose table is not fresh. Readers that come meanwhile wait for the same answers.
-    async fn refresh(&self) {
-        let _one_at_a_time = self.refreshing.lock().await;
-        let stale: Vec<NodeId> = {
-            let told = self.told.lock();
-            let fresh = |node: &NodeId| told.get(node).is_some_and(|(at, _)| at.elapsed() < TABLE_FRESH);
-            let routes = self.shared.routes();
-            routes.nodes().alive().filter(|node| *node != self.shared.node() && !fresh(node)).collect()
-        };
-        join_all(stale.into_iter().map(|node| self.ask(node))).await;
-    }
-
-    async fn ask(&self, node: NodeId) {
-        // An answer that comes too late is no reason to ask this node again at once.
-        let answer = self.shared.ask(node, Body::Table(()), TABLE_LONGEST).await;
-        let mut told = self.told.lock();
-        match answer {
-            Ok(answer) if answer.errno == 0 => {
-                told.insert(node, (Instant::now(), answer.rows.into_iter().map(Arc::new).collect()));
-            }
-            _ => {
-                let old = told.entry(node).or_insert_with(|| (Instant::now(), Vec::new()));
-                old.0 = Instant::now();
-            }
-        }
-    }
-
-    /// The node that runs `pid` by the newest tables.
-    fn holder(&self, pid: u32) -> Option<NodeId> {
-        let told = self.told.lock();
-        told.iter().find(|(_, (_, rows))| rows.iter().any(|row| row.pid == pid)).map(|(node, _)| *node)
-    }
-
-    /// A file below /proc/`pid`, with the rights of `uid` and `gid`.
-    ///
-    /// # Errors
-    /// The errno that the real file gives; ESRCH if nobody knows the process, EIO if its node does not answer.
-    pub async fn file_of(&self, pid: u32, name: String, uid: u32, gid: u32) -> Result<Vec<u8>, Errno> {
-        let node = match self.holder(pid) {
-            Some(node) => node,
-            None => self.shared.routes().whereabouts(pid).ok_or(Errno::SRCH)?,
-        };
-        let answer = self.shared.ask(node, Body::File(FileOf { pid, name, uid, gid }), TABLE_LONGEST).await;
-        match answer {
-            Ok(answer) if answer.errno == 0 => Ok(answer.content),
-            Ok(answer) => Err(Errno::from_raw_os_error(i32::try_from(answer.errno).unwrap_or(libc::EIO))),
-            Err(_) => Err(Errno::IO),
-        }
-    }
-
-    /// Local processes that only stand for one that runs elsewhere.
-    pub fn shadow_pids(&self) -> BTreeSet<u32> {
-        self.shared.routes().shadows()
+        let (known, refreshing) = (Mutex::new(None), tokio::sync::Mutex::new(()));
+        ForeignProcesses { inner: Arc::new(Inner { shared, known, refreshing }) }
     }
 }
 
-/// The answer to a peer's [`Body::Table`].
+impl Inner {
+    /// All of them, at most [`TABLE_FRESH`] old where the nodes answer in time.
+    async fn table(&self) -> Arc<Table> {
+        let routes = self.shared.routes();
+        if let Some(fresh) = self.fresh(&routes) {
+            return fresh;
+        }
+        // Readers that come meanwhile wait for the same answers.
+        let _one_at_a_time = self.refreshing.lock().await;
+        match self.fresh(&routes) {
+            Some(fresh) => fresh,
+            None => self.refresh(&routes).await,
+        }
+    }
+
+    fn fresh(&self, routes: &Routes) -> Option<Arc<Table>> {
+        let known = self.known.lock();
+        let known = known.as_ref()?;
+        let fresh = known.at.elapsed() < TABLE_FRESH && known.epoch == routes.nodes().epoch();
+        fresh.then(|| known.table.clone())
+    }
+
+    async fn refresh(&self, routes: &Routes) -> Arc<Table> {
+        let others = routes.nodes().alive().filter(|node| *node != self.shared.node());
+        let answers = join_all(others.map(async |node| (node, self.rows_of(node).await))).await;
+        let mut known = self.known.lock();
+        let mut before = known.take().map(|known| known.told).unwrap_or_default();
+        // A node that is silent shows what it said last; one that is no longer alive shows nothing.
+        let told = answers
+            .into_iter()
+            .map(|(node, rows)| (node, rows.or_else(|| before.remove(&node)).unwrap_or_default()))
+            .collect::<BTreeMap<_, _>>();
+        let table = Arc::new(Table::new(told.values().flatten().cloned().collect()));
+        *known =
+            Some(Known { told, table: table.clone(), at: Instant::now(), epoch: routes.nodes().epoch() });
+        table
+    }
+
+    async fn rows_of(&self, node: NodeId) -> Option<Vec<ProcessRow>> {
+        let answer = self.shared.ask(node, Body::Table(()), TABLE_LONGEST).await.ok()?;
+        (answer.errno == 0).then_some(answer.rows)
+    }
+
+    /// The node that has `pid` in the newest tables, else the one that the number names.
+    fn holder(&self, pid: u32) -> Option<NodeId> {
+        let by_table = self.known.lock().as_ref().and_then(|known| {
+            known.told.iter().find(|(_, rows)| rows.iter().any(|row| row.pid == pid)).map(|(node, _)| *node)
+        });
+        by_table.or_else(|| self.shared.routes().whereabouts(pid)).filter(|node| *node != self.shared.node())
+    }
+
+    async fn file(&self, pid: u32, name: String, uid: u32, gid: u32) -> Result<Vec<u8>, Errno> {
+        let node = self.holder(pid).ok_or(Errno::SRCH)?;
+        let answer = self.shared.ask(node, Body::File(FileOf { pid, name, uid, gid }), TABLE_LONGEST).await;
+        match answer {
+            Ok(answer) if answer.errno == 0 => Ok(answer.content),
+            Ok(answer) => Err(i32::try_from(answer.errno).map_or(Errno::IO, Errno::from_raw_os_error)),
+            Err(_) => Err(Errno::IO),
+        }
+    }
+}
+
+impl ProcessTable for ForeignProcesses {
+    fn rows(&self) -> BoxFuture<'static, Arc<Table>> {
+        let inner = self.inner.clone();
+        Box::pin(async move { inner.table().await })
+    }
+
+    fn row(&self, pid: u32) -> BoxFuture<'static, Option<Arc<ProcessRow>>> {
+        let inner = self.inner.clone();
+        Box::pin(async move { inner.table().await.row(pid).cloned().map(Arc::new) })
+    }
+
+    fn file(&self, pid: u32, name: String, uid: u32, gid: u32) -> BoxFuture<'static, Result<Vec<u8>, Errno>> {
+        let inner = self.inner.clone();
+        Box::pin(async move { inner.file(pid, name, uid, gid).await })
+    }
+
+    fn shadows(&self) -> Arc<BTreeSet<u32>> {
+        Arc::new(self.inner.shared.routes().shadows())
+    }
+}
+
+/// The answer to a peer's [`Body::Table`]: every process here that the cluster can name, except shadows.
 pub(crate) async fn local_rows(shared: &Arc<Shared>) -> Answer {
-    let _ = shared;
-    Answer::default()
+    let Some(procfs) = shared.procfs.clone() else { return Answer::default() };
+    let routes = shared.routes();
+    let first = routes.regions().node_local().end;
+    let rows = tokio::task::spawn_blocking(move || {
+        use std::os::fd::AsFd;
+        read_rows(procfs.as_fd(), first)
+    });
+    let mut rows = rows.await.unwrap_or_default();
+    let shadows = routes.shadows();
+    rows.retain(|row| !shadows.contains(&row.pid));
+    Answer { rows, ..Answer::default() }
 }
 
 /// The answer to a peer's [`Body::File`].
 pub(crate) async fn local_file(shared: &Arc<Shared>, file: FileOf) -> Answer {
-    let _ = (shared, file);
-    Answer::default()
+    let Some(procfs) = shared.procfs.clone() else { return refusal(Errno::SRCH) };
+    if shared.routes().regions().node_local().contains(&file.pid) {
+        return refusal(Errno::SRCH);
+    }
+    let content = tokio::task::spawn_blocking(move || {
+        use std::os::fd::AsFd;
+        read_file(procfs.as_fd(), file.pid, &file.name, file.uid, file.gid)
+    });
+    match content.await.unwrap_or(Err(Errno::IO)) {
+        Ok(content) => Answer { content, ..Answer::default() },
+        Err(errno) => refusal(errno),
+    }
+}
+
+fn refusal(errno: Errno) -> Answer {
+    Answer { errno: errno.raw_os_error() as u32, ..Answer::default() }
 }

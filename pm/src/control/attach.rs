@@ -21,8 +21,14 @@ const FLUSH_LONGEST: Duration = Duration::from_secs(1);
 
 static CLIENTS: AtomicU64 = AtomicU64::new(1);
 
-/// Takes a client over.
-pub(super) fn attach(shared: &Arc<Shared>, stream: UnixStream, read: FrameReader) -> Result<(), Error> {
+/// Takes a client over; one of whom the kernel does not say who it is is dropped.
+pub(super) fn attach(shared: &Arc<Shared>, stream: UnixStream, read: FrameReader) {
+    if let Err(error) = identify(shared, stream, read) {
+        tracing::warn!("a client is turned away: {error}");
+    }
+}
+
+fn identify(shared: &Arc<Shared>, stream: UnixStream, read: FrameReader) -> Result<(), Error> {
     let peer = stream.peer_cred().map_err(machine("who a client is"))?;
     let groups = peer_groups(&stream).map_err(machine("which groups a client has"))?;
     let outside = u32::try_from(peer.pid().unwrap_or(0)).unwrap_or(0);

@@ -186,7 +186,6 @@ impl Core {
         if let Some(output) = task.output.get_mut(&mark.stream) {
             output.acknowledged(mark.offset);
             self.order(id, Order::Acknowledge(mark));
-            self.end_shadow_if_drained(id);
         }
     }
 
@@ -239,7 +238,7 @@ impl Core {
 
     /// Drops the task; if it still runs it is killed.
     pub(super) fn remove_task(&mut self, id: TaskId) {
-        self.part_from_shadow(id);
+        self.release_shadow(id);
         let Some(session) = self.sessions.get_mut(&id.session) else { return };
         let Some(task) = session.tasks.remove(&id.index) else { return };
         if task.over.is_none() {

@@ -31,8 +31,6 @@ pub const ATTEMPT: Duration = Duration::from_secs(5);
 pub const SPAWN_LONGEST: Duration = Duration::from_secs(30);
 /// How long a foreign kill may take, restarts of `ssid` on the way included.
 pub const KILL_LONGEST: Duration = Duration::from_secs(3);
-/// How long a shadow waits, once its task was killed by a signal, for the task's last output to reach the client.
-pub const LAST_OUTPUT: Duration = Duration::from_secs(1);
 /// How long a table of another node's processes is fresh.
 pub const TABLE_FRESH: Duration = Duration::from_millis(150);
 /// How long another node may take to answer for its table or a file of it.

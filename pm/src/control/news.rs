@@ -104,9 +104,9 @@ impl Core {
         if task.change.as_ref() == Some(&change) || task.has_ended() {
             return;
         }
-        let before = task.change.replace(change.clone());
+        task.change = Some(change.clone());
         self.tell(id, Told::Changed(change.clone()));
-        self.mirror(id, before.as_ref(), change);
+        self.mirror(id, change);
     }
 
     /// The processes of `node` have ended for everybody else.

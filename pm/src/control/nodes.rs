@@ -72,9 +72,9 @@ impl Nodes {
         self.known.iter().filter(|(_, known)| known.alive).map(|(id, _)| *id)
     }
 
-    /// True once a view was seen.
-    pub fn is_known(&self) -> bool {
-        self.epoch != 0
+    /// The number of the view that this is of; 0 before the first.
+    pub fn epoch(&self) -> u64 {
+        self.epoch
     }
 
     /// Why nothing can run on `node`; `None` if it lives.

@@ -120,7 +120,12 @@ impl Core {
     }
 
     fn hosted_report(&mut self, task: TaskId, report: Report) {
-        let Some(hosted) = self.hosted.get_mut(&task) else { return };
+        // A task that was being launched when this daemon began is first heard of now.
+        let first = matches!(report, Report::Started(_) | Report::Failed(_));
+        if !first && !self.hosted.contains_key(&task) {
+            return;
+        }
+        let hosted = self.hosted.entry(task).or_default();
         let news = match report {
             Report::Started(started) => {
                 hosted.started = Some(started.clone());

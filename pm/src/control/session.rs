@@ -14,7 +14,7 @@
 use super::ClientId;
 use super::streams::{Input, Output};
 use crate::wire::client::Event;
-use crate::wire::{CHANNEL, Change, Credentials, Failed, Mark, STDERR, STDOUT, Started, Stdio, TaskSpec};
+use crate::wire::{CHANNEL, Change, Credentials, Failed, Mark, STDOUT, Started, TaskSpec};
 use base::{NodeId, Time};
 use std::collections::BTreeMap;
 
@@ -52,17 +52,6 @@ impl Session {
     }
 }
 
-/// The process that bears the task's pid on this node.
-#[derive(Clone, Debug)]
-pub(super) struct ShadowOf {
-    /// Its pid.
-    pub pid: u32,
-    /// The task's end was mirrored.
-    pub ended: bool,
-    /// When it is mirrored at the latest.
-    pub end_at: Option<Time>,
-}
-
 /// One task of a session.
 #[derive(Debug)]
 pub(super) struct Task {
@@ -78,23 +67,20 @@ pub(super) struct Task {
     pub change: Option<Change>,
     /// Why there is nothing more to come from it.
     pub over: Option<Event>,
-    /// How many output streams it has.
-    pub outputs: u32,
     /// Input by stream.
     pub input: BTreeMap<u32, Input>,
     /// Output by stream.
     pub output: BTreeMap<u32, Output>,
     /// Output was left out because the client reads too slowly.
     pub lagging: bool,
-    /// Its shadow on this node.
-    pub shadow: Option<ShadowOf>,
+    /// The pid of its shadow on this node.
+    pub shadow: Option<u32>,
 }
 
 impl Task {
     /// A task that is being started.
     pub fn spawning(node: NodeId, spec: TaskSpec, spawn_until: Time) -> Task {
-        let outputs = if spec.stdio() == Stdio::Pipes { STDERR } else { STDOUT };
-        Task { spec: Some(spec), spawn_until, outputs, ..Task::resumed(node) }
+        Task { spec: Some(spec), spawn_until, ..Task::resumed(node) }
     }
 
     /// A task that a client of an earlier life of this daemon had started.
@@ -106,8 +92,6 @@ impl Task {
             started: None,
             change: None,
             over: None,
-            // Unknown after a restart; a stream that does not exist only makes the shadow wait for its deadline.
-            outputs: STDOUT,
             input: BTreeMap::new(),
             output: BTreeMap::new(),
             lagging: false,
@@ -118,11 +102,6 @@ impl Task {
     /// True once its process has ended.
     pub fn has_ended(&self) -> bool {
         self.change.as_ref().is_some_and(|change| change.ended)
-    }
-
-    /// True once the client has all output of an ended task.
-    pub fn is_drained(&self) -> bool {
-        (STDOUT..=self.outputs).all(|stream| self.output.get(&stream).is_some_and(Output::is_complete))
     }
 
     /// The client is connected again and has `received`: gives back from where each output stream goes on.

@@ -1,35 +1,24 @@
 //! The home part, towards shadows: the process here that bears the pid of a task elsewhere.
 //!
 //! ```text
-//!  none --Spawn(keep_pid)--> SEIZED --task stops, goes on--> mirrored at once
-//!                              | --task exits------------> mirrored at once; the client ends itself
-//!                              | --task killed-----------> mirrored when the client has all output, or says Forget,
-//!                              |                            or after LAST_OUTPUT
-//!                              | --no task after all------> released
-//!                              '--shadow gone-------------> the task is killed
+//!  none --Spawn(keep_pid)--> SEIZED --task stops, goes on, ends--> mirrored at once; after the end it is a plain
+//!                              |                                   process, which ends itself as the task did
+//!                              |--there is no task after all-----> released
+//!                              '--the shadow is gone-------------> the task is killed
 //! ```
 
-use super::limits::{EARLY_REPORTS_MAX, LAST_OUTPUT};
+use super::Core;
+use super::limits::EARLY_REPORTS_MAX;
 use super::nodes::origin;
-use super::session::ShadowOf;
-use super::{Core, Due};
 use crate::wire::peer::{Body, Command, Order};
 use crate::wire::{Change, Signal, TaskId, init};
 use base::NodeId;
-
-fn was_killed(change: &Change) -> bool {
-    change.ended && change.wait_status & 0x7f != 0
-}
-
-fn is_stop(change: &Change) -> bool {
-    !change.ended && change.wait_status & 0xff == 0x7f
-}
 
 impl Core {
     /// The client's own process becomes the task's shadow, before the task exists.
     pub(super) fn seize(&mut self, id: TaskId, pid: u32, node: NodeId) {
         let Some(task) = self.task(id) else { return };
-        task.shadow = Some(ShadowOf { pid, ended: false, end_at: None });
+        task.shadow = Some(pid);
         self.to_init(id, init::Request::Shadow(init::Shadow { pid, change: None, release: false }));
         if node != self.config.node && origin(self.config.regions, pid) == Some(self.config.node) {
             self.routes.away.insert(pid, node);
@@ -55,69 +44,24 @@ impl Core {
     }
 
     /// The shadow does what the task did.
-    pub(super) fn mirror(&mut self, id: TaskId, before: Option<&Change>, change: Change) {
-        let latest = self.now + LAST_OUTPUT;
-        let Some(task) = self.task(id) else { return };
-        let drained = task.is_drained();
-        let Some(shadow) = &mut task.shadow else { return };
-        let pid = shadow.pid;
-        // A stopped client cannot take any output: waiting would gain nothing.
-        if was_killed(&change) && !drained && !before.is_some_and(is_stop) {
-            shadow.end_at = Some(latest);
-            self.due.insert((latest, Due::ShadowEnd(id)));
-            return;
-        }
-        shadow.ended = change.ended;
+    pub(super) fn mirror(&mut self, id: TaskId, change: Change) {
+        let Some(pid) = self.task(id).and_then(|task| task.shadow) else { return };
         self.to_init(id, init::Request::Shadow(init::Shadow { pid, change: Some(change), release: false }));
     }
 
-    pub(super) fn shadow_due(&mut self, id: TaskId) {
-        let now = self.now;
-        let due = |shadow: &ShadowOf| shadow.end_at.is_some_and(|at| at <= now);
-        if self.task(id).and_then(|task| task.shadow.as_ref()).is_some_and(due) {
-            self.end_shadow(id);
-        }
-    }
-
-    pub(super) fn end_shadow_if_drained(&mut self, id: TaskId) {
-        if self.task(id).is_some_and(|task| task.shadow.is_some() && task.has_ended() && task.is_drained()) {
-            self.end_shadow(id);
-        }
-    }
-
-    /// Lets the shadow die as its task did, once.
-    fn end_shadow(&mut self, id: TaskId) {
-        let Some(task) = self.task(id) else { return };
-        let (Some(shadow), Some(change)) = (&mut task.shadow, task.change.clone()) else { return };
-        if !change.ended || std::mem::replace(&mut shadow.ended, true) {
-            return;
-        }
-        let pid = shadow.pid;
-        self.to_init(id, init::Request::Shadow(init::Shadow { pid, change: Some(change), release: false }));
-    }
-
-    /// The task's record goes: its shadow ends with it, or is an ordinary process again.
-    pub(super) fn part_from_shadow(&mut self, id: TaskId) {
-        if self.task(id).is_some_and(|task| task.has_ended()) {
-            self.end_shadow(id);
-            self.drop_shadow(id);
-        } else {
-            self.release_shadow(id);
-        }
-    }
-
-    /// There is no task: the process that was to be its shadow goes on as itself.
+    /// There is no task any more: the process that was its shadow goes on as itself.
     pub(super) fn release_shadow(&mut self, id: TaskId) {
-        if let Some(pid) = self.drop_shadow(id) {
-            self.to_init(id, init::Request::Shadow(init::Shadow { pid, change: None, release: true }));
+        if self.drop_shadow(id) {
+            // By its task alone: the number may be another process's by now.
+            self.to_init(id, init::Request::Shadow(init::Shadow { pid: 0, change: None, release: true }));
         }
     }
 
-    fn drop_shadow(&mut self, id: TaskId) -> Option<u32> {
-        let pid = self.task(id)?.shadow.take()?.pid;
+    fn drop_shadow(&mut self, id: TaskId) -> bool {
+        let Some(pid) = self.task(id).and_then(|task| task.shadow.take()) else { return false };
         self.routes.away.remove(&pid);
         self.routes_version += 1;
-        Some(pid)
+        true
     }
 
     /// Somebody sent the shadow a signal: it is meant for the task. The kernel has checked the sender's right to.

@@ -11,6 +11,8 @@ use super::{ClientId, Core, CoreConfig, Effect, Event};
 use crate::control::lane::Track;
 use crate::link::{self, Link};
 use crate::notify;
+use crate::procfs::ProcessTable;
+use crate::table::ForeignProcesses;
 use crate::wire::init::{FromInit, Heartbeat, Report, Request, ToInit};
 use crate::wire::peer::Answer;
 use crate::wire::{Signal, init};
@@ -328,11 +330,8 @@ impl std::fmt::Debug for Handle {
 
 impl Handle {
     /// Takes over a client that asked for the service `tasks`: its stream, and what was read from it behind that request.
-    ///
-    /// # Errors
-    /// The kernel does not say who the client is.
-    pub fn attach_client(&self, stream: UnixStream, read: FrameReader) -> Result<(), Error> {
-        super::attach::attach(&self.shared, stream, read)
+    pub fn attach_client(&self, stream: UnixStream, read: FrameReader) {
+        super::attach::attach(&self.shared, stream, read);
     }
 
     /// The node where the process runs; `None`: no such process that this node could find.
@@ -347,8 +346,8 @@ impl Handle {
     }
 
     /// All processes of the other nodes, for /proc.
-    pub fn process_table(&self) -> Arc<crate::table::ForeignProcesses> {
-        Arc::new(crate::table::ForeignProcesses::new(self.shared.clone()))
+    pub fn process_table(&self) -> Arc<dyn ProcessTable> {
+        Arc::new(ForeignProcesses::new(self.shared.clone()))
     }
 
     /// Has `ssi-init` send heartbeats to `watchers`, `interval` apart.
