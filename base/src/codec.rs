@@ -61,6 +61,7 @@ impl FrameReader {
     ///
     /// # Errors
     /// [`FrameError`]: the stream cannot be read on; close it.
+    #[allow(clippy::should_implement_trait, reason = "each call may ask for another kind of message")]
     pub fn next<M: Message + Default>(&mut self) -> Result<Option<M>, FrameError> {
         let rest = &self.buffer[self.taken..];
         let Some((length, rest)) = rest.split_first_chunk::<4>() else { return Ok(None) };
