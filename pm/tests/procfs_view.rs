@@ -80,6 +80,7 @@ impl ProcessTable for OtherNode {
         unless_silent(match name.as_str() {
             "environ" => Ok(b"FAR=1\0".to_vec()),
             "exe" => Ok(b"/usr/bin/far".to_vec()),
+            "cwd" | "root" => Ok(b"/".to_vec()),
             "task" => Ok(format!("{pid}\n{}\n", pid + 1).into_bytes()),
             _ if name == thread => Ok(b"second\n".to_vec()),
             _ => Err(Errno::NOENT),
@@ -217,7 +218,7 @@ fn ps_and_its_siblings_show_every_node() {
         }
         assert!(inside.works("ps -ef").contains("foreign-sleep --far"));
         assert!(inside.works("top -b -n 1 -w 200").contains("foreign-sleep"));
-        inside.shows("pgrep -f foreign-sleep", &FOREIGN.to_string());
+        inside.shows("pgrep -x foreign-sleep", &FOREIGN.to_string());
         inside.shows("pgrep -x sleep", &local.to_string());
         inside.shows("pkill -TERM -x sleep; sleep 0; pgrep -x nothing || echo none", "none");
         for tool in
@@ -233,7 +234,7 @@ fn files_of_proc_read_as_ever() {
     in_namespaces("files_of_proc_read_as_ever", |inside| {
         let _server = inside.server();
         inside.shows("cat <(echo fine)", "fine");
-        inside.shows("echo $$ > /dev/null; cat /proc/$$/comm", "bash");
+        inside.shows("cat /proc/$$/comm; true", "bash");
         inside.shows("basename $(readlink /proc/self/exe)", "readlink");
         inside.shows("grep -c '\\[stack\\]' /proc/self/maps", "1");
         inside.shows("echo in | cat /proc/self/fd/0", "in");

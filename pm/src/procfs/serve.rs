@@ -19,6 +19,7 @@ use std::ffi::OsStr;
 use std::future::Future;
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 use tokio::time::timeout;
 
 /// The view's /proc; see the module's top.
@@ -35,8 +36,14 @@ impl ProcFs {
         table: Arc<dyn ProcessTable>,
         runtime: tokio::runtime::Handle,
     ) -> Arc<ProcFs> {
-        let tree =
-            Tree { procfs, table, last: Mutex::default(), handles: Handles::new(), names: Mutex::default() };
+        let tree = Tree {
+            procfs,
+            table,
+            last: Mutex::default(),
+            silence: Mutex::default(),
+            handles: Handles::new(),
+            names: Mutex::default(),
+        };
         Arc::new(ProcFs { tree: Arc::new(tree), runtime })
     }
 }
@@ -53,12 +60,19 @@ impl Filesystem for ProcFs {
     }
 }
 
+/// How long after a silence questions are hurried.
+const HURRIED_FOR: Duration = Duration::from_secs(5);
+/// The time that a hurried question has.
+const HURRIED_DEADLINE: Duration = Duration::from_millis(20);
+
 /// What the file system knows.
 struct Tree {
     procfs: OwnedFd,
     table: Arc<dyn ProcessTable>,
     /// What the other nodes said last, for when they are silent.
     last: Mutex<Arc<Table>>,
+    /// When a question went unanswered.
+    silence: Mutex<Option<Instant>>,
     handles: Handles,
     /// Names of the real procfs root by their hashes. Filled on demand: the kernel may ask for what it learnt from the
     /// daemon before.
@@ -251,26 +265,35 @@ impl Tree {
         }
     }
 
+    /// What `asked` says, if it does so in time. `ps` asks several times for every process: after a silence the
+    /// next questions are given less time, or it would wait for each of them anew.
+    async fn in_time<T>(&self, asked: impl Future<Output = T>) -> Option<T> {
+        let hurried = self.silence.lock().is_some_and(|since| since.elapsed() < HURRIED_FOR);
+        let answer = timeout(if hurried { HURRIED_DEADLINE } else { REQUEST_DEADLINE }, asked).await.ok();
+        if answer.is_none() && !hurried {
+            *self.silence.lock() = Some(Instant::now());
+        }
+        answer
+    }
+
     /// The row of a foreign process: as its node says, or as it said last.
     async fn row(&self, pid: u32) -> Result<Arc<ProcessRow>, Errno> {
-        match timeout(REQUEST_DEADLINE, self.table.row(pid)).await {
-            Ok(row) => row.ok_or(Errno::SRCH),
-            Err(_) => self.last.lock().row(pid).cloned().map(Arc::new).ok_or(Errno::SRCH),
+        match self.in_time(self.table.row(pid)).await {
+            Some(row) => row.ok_or(Errno::SRCH),
+            None => self.last.lock().row(pid).cloned().map(Arc::new).ok_or(Errno::SRCH),
         }
     }
 
     async fn rows(&self) -> Arc<Table> {
-        match timeout(REQUEST_DEADLINE, self.table.rows()).await {
-            Ok(rows) => self.last.lock().clone_from(&rows),
-            Err(_) => tracing::debug!("/proc shows other nodes' processes as they were: no answer in time"),
+        match self.in_time(self.table.rows()).await {
+            Some(rows) => self.last.lock().clone_from(&rows),
+            None => tracing::debug!("/proc shows other nodes' processes as they were: no answer in time"),
         }
         self.last.lock().clone()
     }
 
     async fn file(&self, pid: u32, name: String, header: &Header) -> Result<Vec<u8>, Errno> {
-        let asked: std::pin::Pin<Box<dyn Future<Output = _> + Send>> =
-            self.table.file(pid, name, header.uid, header.gid);
-        timeout(REQUEST_DEADLINE, asked).await.unwrap_or(Err(Errno::IO))
+        self.in_time(self.table.file(pid, name, header.uid, header.gid)).await.unwrap_or(Err(Errno::IO))
     }
 
     /// The threads of a foreign process; at least the first if its node does not say.
