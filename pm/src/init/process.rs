@@ -63,7 +63,9 @@ impl Procfs {
 
     /// Every process there is.
     pub fn pids(&self) -> Vec<u32> {
-        let Ok(directory) = rustix::fs::Dir::read_from(&self.root) else { return Vec::new() };
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let opened = rustix::fs::openat(&self.root, ".", flags, Mode::empty());
+        let Ok(directory) = opened.and_then(rustix::fs::Dir::new) else { return Vec::new() };
         directory.flatten().filter_map(|entry| entry.file_name().to_str().ok()?.parse().ok()).collect()
     }
 }

@@ -1,4 +1,4 @@
-//! For tests/init.rs: a keeper that starts one `ssi-init` and ends it when its own standard input closes, and that
+//! For tests/init.rs: a parent to watch a shadow, a keeper that starts one `ssi-init` and ends it when its own standard input closes, and that
 //! `ssi-init` itself.
 
 use rustix::event::{PollFd, PollFlags};
@@ -9,10 +9,25 @@ fn main() {
     if args.next().as_deref() == Some(pm::init::NAME) {
         pm::init::main();
     }
-    let path = args.next().expect("a configuration file");
+    let first = args.next();
+    if first.as_deref() == Some("--parent") {
+        return watch_child();
+    }
+    let path = first.expect("a configuration file");
     let config =
         pm::init::InitConfig::decode(&std::fs::read(path).expect("readable")).expect("a configuration");
     std::process::exit(keep(&config));
+}
+
+/// Starts a child that sleeps, and prints its pid and each status word that wait4 gives for it.
+fn watch_child() {
+    let child = std::process::Command::new("sleep").arg("1000").spawn().expect("a child");
+    println!("{}", child.id());
+    let pid = Pid::from_raw(child.id() as i32);
+    let all = WaitOptions::UNTRACED | WaitOptions::CONTINUED;
+    while let Ok(Some((_, status))) = rustix::process::waitpid(pid, all) {
+        println!("{}", status.as_raw());
+    }
 }
 
 /// Gives back the exit code of `ssi-init`.

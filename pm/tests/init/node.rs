@@ -90,7 +90,11 @@ impl Node {
 
     /// Waits for the keeper's end: the exit code of ssi-init.
     pub fn ended(&mut self) -> Option<i32> {
-        self.keeper.wait().unwrap().code()
+        // wait() would close it, and the keeper takes that as an order.
+        let held = self.keeper.stdin.take();
+        let code = self.keeper.wait().unwrap().code();
+        drop(held);
+        code
     }
 }
 

@@ -5,15 +5,12 @@ use crate::node_or_skip;
 use pm::wire::init::{Report, Request, Shadow};
 use pm::wire::{Change, STDOUT, Signal};
 
-/// A parent that prints its child's pid and every change of it.
-const PARENT: &str = r#"$| = 1; my $p = fork(); if (!$p) { exec "sleep", "1000" } print "$p\n";
-while (waitpid($p, 2|8) > 0) { print "${^CHILD_STATUS_NATIVE}\n" }"#;
-
 /// The task whose shadow the child of task 1 is.
 const REMOTE: u32 = 9;
 
+/// The shadow's parent prints its child's pid and every change of it.
 fn with_shadow(daemon: &mut Daemon) -> i32 {
-    daemon.spawn(1, spec(&["perl", "-e", PARENT])).unwrap();
+    daemon.spawn(1, spec(&[env!("CARGO_BIN_EXE_pm-test-init"), "--parent"])).unwrap();
     let pid: i32 = daemon.line(1, STDOUT).trim().parse().unwrap();
     daemon.ask(Some(task(REMOTE)), Request::Shadow(Shadow { pid: pid as u32, ..Shadow::default() }));
     pid
