@@ -193,6 +193,8 @@ impl<'a> Run<'a> {
                     self.tasks.resize(self.index, size);
                 }
             } else if !self.shadow {
+                // A task leads its session: its group is an orphaned one, where the kernel discards SIGTSTP.
+                let number = if number == libc::SIGTSTP { libc::SIGSTOP } else { number };
                 self.tasks.signal(self.index, number as u32);
             }
         }
