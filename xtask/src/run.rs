@@ -161,7 +161,8 @@ impl Run {
         // The writing ends live in `command`: ours must be closed, or we would never see the end.
         drop(command);
         let sources = pipes.into_iter().map(|pipe| Source { pipe: Some(pipe), taken: Vec::new() }).collect();
-        let mut running = Background { run: self.clone(), child, pidfd: None, sources, ended: None };
+        let mut running =
+            Background { run: self.clone(), child, pidfd: None, sources, ended: None, noticed: 0 };
         running.pidfd = Some(sys::open_pidfd(running.child.id()).map_err(Error::io("pidfd_open"))?);
         for source in running.sources.iter().filter_map(|source| source.pipe.as_ref()) {
             sys::unblock(source.as_fd()).map_err(Error::io("fcntl"))?;
@@ -227,6 +228,8 @@ pub struct Background {
     pidfd: Option<OwnedFd>,
     sources: Vec<Source>,
     ended: Option<ExitStatus>,
+    /// Bytes of output that [`Background::writes_within`] has told of.
+    noticed: usize,
 }
 
 impl Background {
@@ -265,19 +268,24 @@ impl Background {
         Ok(self.ended.is_some())
     }
 
-    /// True if the command writes something more within `limit`.
+    /// True if the command has written something since this was asked last, or writes something within `limit`.
     pub fn writes_within(&mut self, limit: Duration) -> Result<bool, Error> {
+        let before = self.noticed;
         self.pump(Duration::ZERO, true)?;
-        let before = self.text().len();
         let until = Instant::now() + limit;
-        while self.ended.is_none() && self.text().len() == before {
+        while self.ended.is_none() && self.written() == before {
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return Ok(false);
             }
             self.pump(left, true)?;
         }
-        Ok(self.text().len() > before)
+        self.noticed = self.written();
+        Ok(self.noticed > before)
+    }
+
+    fn written(&self) -> usize {
+        self.sources.iter().map(|source| source.taken.len()).sum()
     }
 
     /// Waits for its end, whatever that is.
@@ -416,11 +424,23 @@ mod tests {
     }
 
     #[test]
+    fn output_that_came_before_we_looked_counts_once() {
+        let mut running = Run::new(["sh", "-c", "echo one; exec sleep 100"]).start().unwrap();
+        while running.text().is_empty() {
+            running.pump(Duration::from_secs(10), true).unwrap();
+        }
+        assert!(running.writes_within(Duration::from_secs(10)).unwrap());
+        assert!(!running.writes_within(Duration::ZERO).unwrap());
+    }
+
+    #[test]
     fn a_background_command_is_watched_and_stopped() {
         let mut cat = Run::new(["sh", "-c", "echo one; exec sleep 100"]).start().unwrap();
         assert!(cat.writes_within(Duration::from_secs(10)).unwrap());
         assert!(!cat.writes_within(Duration::from_millis(20)).unwrap());
         assert!(!cat.has_ended().unwrap());
+        sys::send(Whom::Group(cat.child.id()), Signal::Terminate);
+        assert!(!cat.writes_within(Duration::from_secs(10)).unwrap());
         cat.stop();
         assert!(cat.has_ended().unwrap());
         assert_eq!(cat.text(), "one\n");
