@@ -73,16 +73,14 @@ impl Client {
     /// delivered again after a restart of this daemon is known again.
     pub(crate) fn mounted(&self, header: &fuse::Header) -> Caller {
         let sequence = header.unique & !fuse::abi::UNIQUE_RESEND;
-        let operation =
-            Operation { node: self.peers.local().0, source: self.incarnation.0, sequence };
+        let operation = Operation { node: self.peers.local().0, source: self.incarnation.0, sequence };
         Caller { uid: header.uid, gid: header.gid, operation }
     }
 
     /// A caller of the daemon's own.
     pub fn caller(&self, uid: u32, gid: u32) -> Caller {
         let sequence = self.sequence.fetch_add(1, Ordering::Relaxed);
-        let operation =
-            Operation { node: self.peers.local().0, source: !self.incarnation.0, sequence };
+        let operation = Operation { node: self.peers.local().0, source: !self.incarnation.0, sequence };
         Caller { uid, gid, operation }
     }
 

@@ -56,8 +56,8 @@ pub enum Error {
         /// What is wrong.
         what: String,
     },
-    /// The server is being stopped.
-    #[error("the server is being stopped")]
+    /// This daemon, or the server that was asked, is being stopped: its successor is to be asked.
+    #[error("the daemon is being stopped")]
     Stopped,
 }
 
@@ -67,6 +67,8 @@ impl Error {
         match self {
             Error::Errno(errno) => *errno,
             Error::Down { .. } => Errno::NOTCONN,
+            // Never reaches a program: whoever asked asks the successor.
+            Error::Stopped => Errno::RESTART,
             Error::Store(fjall::Error::Io(source)) => Errno::from_io_error(source).unwrap_or(Errno::IO),
             _ => Errno::IO,
         }

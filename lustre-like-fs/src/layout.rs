@@ -161,7 +161,8 @@ mod tests {
     use proptest::prelude::*;
 
     fn layouts() -> impl Strategy<Value = Layout> {
-        (1u64..20, 1u32..6).prop_map(|(stripe_size, count)| Layout { stripe_size, osts: (1..=count).collect() })
+        (1u64..20, 1u32..6)
+            .prop_map(|(stripe_size, count)| Layout { stripe_size, osts: (1..=count).collect() })
     }
 
     proptest! {

@@ -61,11 +61,30 @@ impl Filesystem for Mount {
             Operation::OpenDir { .. } => reply.opened(0, 0),
             operation => {
                 let client = self.client.clone();
+                let owed = Owed(Some(reply));
                 self.runtime.spawn(async move {
                     let task = Task { caller: client.mounted(&header), client, header };
-                    task.run(operation, reply).await;
+                    task.run(operation, owed).await;
                 });
             }
+        }
+    }
+}
+
+/// The answer to a request that this daemon may not live to give: unless the task panics it is left to the next daemon,
+/// which the kernel asks again.
+struct Owed(Option<Reply>);
+
+impl Owed {
+    fn take(mut self) -> Option<Reply> {
+        self.0.take()
+    }
+}
+
+impl Drop for Owed {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            std::mem::forget(self.0.take());
         }
     }
 }
@@ -81,8 +100,13 @@ struct Task {
 type Answer = Result<Box<dyn FnOnce(Reply) + Send>, Error>;
 
 impl Task {
-    async fn run(self, operation: Operation, reply: Reply) {
-        match self.answer(operation).await {
+    async fn run(self, operation: Operation, owed: Owed) {
+        let answer = self.answer(operation).await;
+        if matches!(answer, Err(Error::Stopped)) {
+            return;
+        }
+        let Some(reply) = owed.take() else { return };
+        match answer {
             Ok(send) => send(reply),
             Err(error) => {
                 if !matches!(error, Error::Errno(_) | Error::Down { .. }) {

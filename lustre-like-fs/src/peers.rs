@@ -33,6 +33,24 @@ pub fn incarnation_of(source: u64) -> u64 {
     if source >> 63 == 1 { !source } else { source }
 }
 
+/// A reply that says whether something failed.
+trait Answer: prost::Message + Default {
+    /// 0, or why not.
+    fn errno(&self) -> u32;
+}
+
+impl Answer for MetaReply {
+    fn errno(&self) -> u32 {
+        self.errno
+    }
+}
+
+impl Answer for ObjectReply {
+    fn errno(&self) -> u32 {
+        self.errno
+    }
+}
+
 /// The other ends of one endpoint.
 #[derive(Clone)]
 pub struct Peers {
@@ -98,9 +116,8 @@ impl Peers {
         let patience =
             if matches!(request.verb, Some(MetaVerb::Sync(()))) { PATIENCE_SYNC } else { PATIENCE };
         let message = Message { head: request.encode_to_vec().into(), bulk: Bytes::new() };
-        let reply = self.ask(node, service::METADATA, Priority::Meta, message, patience).await?;
-        let reply = MetaReply::decode(reply.head)
-            .map_err(|error| malformed(node, service::METADATA, &error.to_string()))?;
+        let asked = self.ask::<MetaReply>(node, service::METADATA, Priority::Meta, message, patience);
+        let (reply, _) = asked.await?;
         match reply.errno {
             0 => Ok(reply),
             errno => Err(errno_of(errno).into()),
@@ -122,20 +139,17 @@ impl Peers {
             _ => PATIENCE,
         };
         let message = Message { head: request.encode_to_vec().into(), bulk };
-        let reply = self.ask(node, service::OBJECTS, Priority::Data, message, patience).await?;
-        let object = ObjectReply::decode(reply.head)
-            .map_err(|error| malformed(node, service::OBJECTS, &error.to_string()))?;
-        Ok((object, reply.bulk))
+        self.ask(node, service::OBJECTS, Priority::Data, message, patience).await
     }
 
-    async fn ask(
+    async fn ask<R: Answer>(
         &self,
         node: NodeId,
         service: ServiceId,
         priority: Priority,
         message: Message,
         patience: Duration,
-    ) -> Result<Message, Error> {
+    ) -> Result<(R, Bytes), Error> {
         let until = Instant::now() + patience;
         let peer = Peer { node, role: Role::Data };
         let mut pause = PAUSE_MIN;
@@ -144,22 +158,37 @@ impl Peers {
                 return Err(self.missing(node, service));
             }
             let left = until.saturating_duration_since(Instant::now());
-            let source = match self.endpoint.call(peer, service, priority, message.clone(), left).await {
-                Ok(reply) => {
-                    self.found(node, service);
-                    return Ok(reply);
-                }
-                Err(source) => source,
+            let failed = match self.endpoint.call(peer, service, priority, message.clone(), left).await {
+                Ok(reply) => match self.understood::<R>(node, service, reply)? {
+                    Some(answer) => return Ok(answer),
+                    None => Error::Stopped,
+                },
+                Err(fabric::Error::NodeDown(_)) => return Err(self.missing(node, service)),
+                Err(fabric::Error::Closed) => return Err(Error::Stopped),
+                Err(source) if may_come_back(&source) => unreachable(node, service, source),
+                Err(source) => return Err(unreachable(node, service, source)),
             };
-            if matches!(source, fabric::Error::NodeDown(_)) {
-                return Err(self.missing(node, service));
-            }
-            if !may_come_back(&source) || Instant::now() + pause >= until {
-                return Err(Error::Unreachable { node, service: name(service), source });
+            if Instant::now() + pause >= until {
+                return Err(failed);
             }
             self.pause(pause).await;
             pause = (pause * 2).min(PAUSE_MAX);
         }
+    }
+
+    /// The decoded reply; `None` if the server is being stopped and its successor is to be asked.
+    fn understood<R: Answer>(
+        &self,
+        node: NodeId,
+        service: ServiceId,
+        reply: Message,
+    ) -> Result<Option<(R, Bytes)>, Error> {
+        let answer = R::decode(reply.head).map_err(|error| malformed(node, service, &error.to_string()))?;
+        if answer.errno() == Error::Stopped.errno().raw_os_error().unsigned_abs() {
+            return Ok(None);
+        }
+        self.found(node, service);
+        Ok(Some((answer, reply.bulk)))
     }
 
     /// Waits a moment, or until the view changes.
@@ -220,6 +249,10 @@ fn may_come_back(error: &fabric::Error) -> bool {
 
 fn name(service: ServiceId) -> &'static str {
     if service == service::METADATA { "metadata server" } else { "object server" }
+}
+
+fn unreachable(node: NodeId, service: ServiceId, source: fabric::Error) -> Error {
+    Error::Unreachable { node, service: name(service), source }
 }
 
 fn malformed(node: NodeId, service: ServiceId, what: &str) -> Error {

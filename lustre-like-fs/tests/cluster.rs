@@ -55,7 +55,8 @@ async fn a_hole_reads_as_zeros_and_the_end_is_the_end() {
     assert_eq!(middle, vec![0; MIB as usize]);
     assert_eq!(read(&client, ino, 4 * MIB + 8, 100).await.unwrap(), b"\0\0end");
     let caller = client.caller(0, 0);
-    let attr = client.setattr(caller, Setattr { ino, ..Setattr::default() }, Some(2 * MIB + 5)).await.unwrap();
+    let attr =
+        client.setattr(caller, Setattr { ino, ..Setattr::default() }, Some(2 * MIB + 5)).await.unwrap();
     assert_eq!(attr.size, 2 * MIB + 5);
     assert_eq!(read(&client, ino, 2 * MIB, 100).await.unwrap(), b"\0\0\0\0\0");
     let attr = client.setattr(caller, Setattr { ino, ..Setattr::default() }, Some(9 * MIB)).await.unwrap();
@@ -105,7 +106,8 @@ async fn agrees(ops: Vec<Op>) {
             }
             Op::Append(length, byte) => {
                 model.extend(std::iter::repeat_n(byte, length));
-                let written = client.append(client.caller(0, 0), ino, vec![byte; length].into()).await.unwrap();
+                let written =
+                    client.append(client.caller(0, 0), ino, vec![byte; length].into()).await.unwrap();
                 assert_eq!(written, length as u64);
             }
             Op::Resize(size) => {

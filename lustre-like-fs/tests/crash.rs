@@ -45,7 +45,8 @@ impl ServersProcess {
             .unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let told = lines.map_while(Result::ok).find_map(|line| {
-            let addresses = line.strip_prefix("addresses ")?.split(' ').map(|address| address.parse().unwrap());
+            let addresses =
+                line.strip_prefix("addresses ")?.split(' ').map(|address| address.parse().unwrap());
             Some(addresses.collect())
         });
         ServersProcess { child, addresses: told.expect("the servers start") }
@@ -59,7 +60,7 @@ impl ServersProcess {
 
 /// A client on a node of its own, without servers.
 async fn client(servers: &ServersProcess) -> Client {
-    let endpoint = bind(NODES + 1, "127.0.0.1:0".parse().unwrap()).await;
+    let endpoint = bind(NODES + 1).await;
     let own = Node { id: NODES + 1, incarnation: INCARNATION.0, ..Node::default() };
     let view = view(&servers.addresses);
     let nodes = view.nodes.iter().cloned().chain([own]).collect();

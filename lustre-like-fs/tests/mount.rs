@@ -31,7 +31,8 @@ fn in_a_namespace(name: &str) {
         .stdin(Stdio::null())
         .output()
         .unwrap();
-    let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let text =
+        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     if let Some(why) = text.lines().find(|line| line.starts_with("skipped: ")) {
         println!("{why}");
         return;
@@ -64,7 +65,12 @@ struct Session {
 }
 
 impl Session {
-    fn adopt(device: &rustix::fd::OwnedFd, agreed: Option<fuse::Agreed>, client: &Client, config: fuse::Config) -> Session {
+    fn adopt(
+        device: &rustix::fd::OwnedFd,
+        agreed: Option<fuse::Agreed>,
+        client: &Client,
+        config: fuse::Config,
+    ) -> Session {
         let device = device.try_clone().unwrap();
         let session = fuse::Session::adopt(device, agreed, client.filesystem(), config).unwrap();
         let stopper = session.stopper();
@@ -143,6 +149,7 @@ fn run(name: &str, inner: impl FnOnce(&mut Mounted)) {
     if !is_inner() {
         return in_a_namespace(name);
     }
+    tracing_subscriber::fmt().with_writer(std::io::stderr).init();
     if let Some(mut mounted) = Mounted::start() {
         inner(&mut mounted);
         drop(mounted);
@@ -153,7 +160,8 @@ fn run(name: &str, inner: impl FnOnce(&mut Mounted)) {
 #[test]
 fn everyday_tools_work() {
     run("everyday_tools_work", |mounted| {
-        mounted.sh("mkdir -p a/b/c; echo hello > a/b/c/f; cp a/b/c/f a/g; mv a/g a/h; ln a/h a/i; ln -s h a/j");
+        mounted
+            .sh("mkdir -p a/b/c; echo hello > a/b/c/f; cp a/b/c/f a/g; mv a/g a/h; ln a/h a/i; ln -s h a/j");
         assert_eq!(mounted.sh("cat $TWO/a/j; stat -c '%h %s %F' $TWO/a/h"), "hello\n2 6 regular file\n");
         mounted.sh("test \"$(readlink a/j)\" = h; test $(ls a | wc -l) = 4; test $(find . | wc -l) = 8");
         mounted.sh("chmod 640 a/h; test $(stat -c %a $TWO/a/i) = 640; touch -d @1000 a/h; test $(stat -c %Y a/h) = 1000");
@@ -168,9 +176,12 @@ fn everyday_tools_work() {
         mounted.sh("exec 3<> open; echo kept >&3; rm $TWO/open; test \"$(cat /proc/self/fd/3)\" = kept");
         mounted.sh("umask 027; mkdir m; : > m/f; test $(stat -c %a m) = 750; test $(stat -c %a m/f) = 640");
         mounted.sh("mkdir x y; : > x/f; mv x y/; test -e $TWO/y/x/f; ! mv y y/x/ 2>/dev/null");
-        mounted.sh("fallocate -l 3M fa; test $(stat -c %s $TWO/fa) = 3145728; fallocate -p -o 4096 -l 8192 fa");
+        mounted
+            .sh("fallocate -l 3M fa; test $(stat -c %s $TWO/fa) = 3145728; fallocate -p -o 4096 -l 8192 fa");
         mounted.sh("python3 -c 'import mmap,os; f=open(\"mm\",\"w+b\"); f.truncate(9000); m=mmap.mmap(f.fileno(),9000); m[4000:4005]=b\"hello\"; m.flush(); m.close()'; test $(head -c 4005 $TWO/mm | tail -c 5) = hello");
-        if rustix::process::getuid().is_root() && std::fs::read_to_string("/proc/self/uid_map").unwrap().contains("4294967295") {
+        if rustix::process::getuid().is_root()
+            && std::fs::read_to_string("/proc/self/uid_map").unwrap().contains("4294967295")
+        {
             mounted.sh("echo x > own; chown 1234:4321 own; test $(stat -c %u:%g $TWO/own) = 1234:4321");
             mounted.sh("chmod 600 own; ! setpriv --reuid 99 --clear-groups cat own 2>/dev/null; ! setpriv --reuid 99 --clear-groups rm -f own 2>/dev/null");
         }
@@ -233,7 +244,8 @@ fn a_program_does_not_see_the_daemon_being_replaced() {
 #[test]
 fn servers_may_restart_under_programs() {
     run("servers_may_restart_under_programs", |mounted| {
-        let script = "cd \"$0\"; for i in $(seq 100); do echo $i >> log; mkdir d$i; seq 1000 > d$i/f; rm -r d$i; done";
+        let script =
+            "cd \"$0\"; for i in $(seq 100); do echo $i >> log; mkdir d$i; seq 1000 > d$i/f; rm -r d$i; done";
         let mut program = Command::new("timeout")
             .args(["-k", "1", "60", "bash", "-ec", script])
             .arg(&mounted.one)
@@ -269,7 +281,9 @@ fn a_full_disk_is_enospc_and_nothing_is_lost() {
     let small = directory.path().join("2");
     std::fs::create_dir(&small).unwrap();
     let options = Some(c"size=12m");
-    if let Err(why) = rustix::mount::mount("tmpfs", &small, c"tmpfs", rustix::mount::MountFlags::empty(), options) {
+    if let Err(why) =
+        rustix::mount::mount("tmpfs", &small, c"tmpfs", rustix::mount::MountFlags::empty(), options)
+    {
         println!("skipped: no tmpfs: {why}");
         return;
     }
@@ -295,7 +309,9 @@ fn a_full_disk_is_enospc_and_nothing_is_lost() {
         assert_eq!(read(&client, ino, at - 10, 10).await.unwrap(), [1; 10]);
         let name = lustre_like_fs::wire::Place { parent: 1, name: "filler".into() };
         client.change(client.caller(0, 0), lustre_like_fs::wire::MetaVerb::Unlink(name)).await.unwrap();
-        let room = async || client.write(kept, 3_000_000, vec![2u8; 6 << 20].into()).await.is_ok_and(|n| n == 6 << 20);
+        let room = async || {
+            client.write(kept, 3_000_000, vec![2u8; 6 << 20].into()).await.is_ok_and(|n| n == 6 << 20)
+        };
         until("there is room again", room).await;
     });
     drop(runtime);

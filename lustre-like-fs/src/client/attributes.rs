@@ -55,12 +55,8 @@ impl Client {
 
     /// Sends a change that may be made twice: it is not remembered by the server.
     async fn ask_as(&self, caller: Caller, verb: MetaVerb) -> Result<MetaReply, Error> {
-        let request = crate::wire::MetaRequest {
-            operation: None,
-            uid: caller.uid,
-            gid: caller.gid,
-            verb: Some(verb),
-        };
+        let request =
+            crate::wire::MetaRequest { operation: None, uid: caller.uid, gid: caller.gid, verb: Some(verb) };
         self.peers.meta(&request).await
     }
 }

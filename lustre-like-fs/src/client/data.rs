@@ -139,7 +139,8 @@ pub(crate) async fn on_all(
     layout: &Layout,
     verb: impl Fn(u32) -> ObjectVerb,
 ) -> Result<Vec<ObjectReply>, Error> {
-    let asked = (0..layout.count()).map(|stripe| ask_object(peers, ino, layout, stripe, verb(stripe), Bytes::new()));
+    let asked =
+        (0..layout.count()).map(|stripe| ask_object(peers, ino, layout, stripe, verb(stripe), Bytes::new()));
     join_all(asked).await.into_iter().map(|reply| reply.map(|(reply, _)| reply)).collect()
 }
 

@@ -60,7 +60,9 @@ impl Client {
         let reply = self.resolve(path).await?;
         match (reply.layout, reply.attr) {
             (Some(layout), _) => Ok(Striping::File(layout)),
-            (None, Some(attr)) if attr.mode & KIND_MASK == DIRECTORY => Ok(Striping::Directory(reply.pattern)),
+            (None, Some(attr)) if attr.mode & KIND_MASK == DIRECTORY => {
+                Ok(Striping::Directory(reply.pattern))
+            }
             _ => Err(Errno::INVAL.into()),
         }
     }
@@ -102,8 +104,10 @@ impl Client {
         let view = self.peers.view();
         let mut nodes: Vec<NodeId> = view.nodes.iter().map(|node| node.node_id()).collect();
         nodes.sort_unstable();
-        join_all(nodes.into_iter().map(|node| async move { ServerSpace { node, space: self.space(node).await } }))
-            .await
+        join_all(
+            nodes.into_iter().map(|node| async move { ServerSpace { node, space: self.space(node).await } }),
+        )
+        .await
     }
 
     /// Room and inodes of the whole filesystem, as far as its servers answer.

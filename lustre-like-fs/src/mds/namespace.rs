@@ -145,7 +145,8 @@ impl<S: Store> Namespace<S> {
         rows.iter()
             .map(|(key, value)| {
                 let ino = key[1..].try_into().map(u64::from_be_bytes);
-                let ino = ino.map_err(|_| Error::Record { key: key.clone(), what: "no inode number".into() })?;
+                let ino =
+                    ino.map_err(|_| Error::Record { key: key.clone(), what: "no inode number".into() })?;
                 Ok((ino, super::change::decode(key, value)?))
             })
             .collect()

@@ -90,10 +90,8 @@ impl MetadataServer {
         if matches!(request.verb, Some(MetaVerb::Sync(()))) {
             return self.sync().await;
         }
-        let frees = matches!(
-            request.verb,
-            Some(MetaVerb::Unlink(_) | MetaVerb::Rename(_) | MetaVerb::Release(_))
-        );
+        let frees =
+            matches!(request.verb, Some(MetaVerb::Unlink(_) | MetaVerb::Rename(_) | MetaVerb::Release(_)));
         let (answer, reply) = oneshot::channel();
         self.queue.send(Job::Request(request, answer)).await.map_err(|_| Error::Stopped)?;
         let reply = reply.await.map_err(|_| Error::Stopped)?;

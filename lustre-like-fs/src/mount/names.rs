@@ -106,9 +106,9 @@ impl Task {
         let mut buffer = DirBuffer::new(size);
         let own = [(ino, SELF_COOKIE, "."), (listing.parent, PARENT_COOKIE, "..")];
         let own = own.into_iter().filter(|(_, cookie, _)| *cookie > offset);
-        let fits = own.into_iter().all(|(ino, cookie, name)| {
-            buffer.add(ino, cookie, FileType::Directory, OsStr::new(name))
-        });
+        let fits = own
+            .into_iter()
+            .all(|(ino, cookie, name)| buffer.add(ino, cookie, FileType::Directory, OsStr::new(name)));
         for entry in listing.entries.iter().filter(|_| fits) {
             let name = OsStr::from_bytes(&entry.name);
             if !buffer.add(entry.ino, entry.cookie, FileType::of_mode(entry.kind), name) {
@@ -125,7 +125,9 @@ impl Task {
                 let set = Setxattr { place: Some(self.place(name)), value: value.to_vec(), flags };
                 return self.done(MetaVerb::Setxattr(set)).await;
             }
-            Operation::RemoveXattr { name } => return self.done(MetaVerb::Removexattr(self.place(name))).await,
+            Operation::RemoveXattr { name } => {
+                return self.done(MetaVerb::Removexattr(self.place(name))).await;
+            }
             Operation::GetXattr { name, size } => {
                 (self.client.ask(MetaVerb::Getxattr(self.place(name))).await?.data, size)
             }

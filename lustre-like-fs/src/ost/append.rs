@@ -7,6 +7,7 @@
 
 use super::objects::{ObjectName, Objects};
 use crate::client::data::{file_size, write_pieces};
+use crate::error::Error;
 use crate::layout::Layout;
 use crate::peers::Peers;
 use crate::wire::{Append, ObjectReply, Operation};
@@ -40,7 +41,10 @@ struct Kept {
 
 impl Kept {
     fn place_of(&self, operation: &Operation) -> Option<u64> {
-        self.appends.iter().find(|placed| placed.operation.as_ref() == Some(operation)).map(|placed| placed.offset)
+        self.appends
+            .iter()
+            .find(|placed| placed.operation.as_ref() == Some(operation))
+            .map(|placed| placed.offset)
     }
 
     /// No later append begins before this.
@@ -73,7 +77,8 @@ impl Appends {
         append: Append,
         bytes: Bytes,
     ) -> ObjectReply {
-        let (Some(operation), Some(layout)) = (append.operation, append.layout.filter(Layout::is_valid)) else {
+        let (Some(operation), Some(layout)) = (append.operation, append.layout.filter(Layout::is_valid))
+        else {
             return refused(Errno::INVAL);
         };
         let lock = self.files.lock().entry(ino).or_default().clone();
@@ -107,11 +112,16 @@ async fn place(
     kept.note(operation, offset, length);
     save(objects, ino, &kept).await?;
     let (written, failed) = write_pieces(peers, ino, layout, offset, bytes).await;
+    if matches!(failed, Some(Error::Stopped)) {
+        // The successor is asked, finds the place noted, and writes all of it.
+        return Err(Error::Stopped.errno());
+    }
     if written < length {
         kept.note(operation, offset, written);
         save(objects, ino, &kept).await?;
     }
-    let errno = failed.filter(|_| written == 0).map_or(0, |error| error.errno().raw_os_error().unsigned_abs());
+    let errno =
+        failed.filter(|_| written == 0).map_or(0, |error| error.errno().raw_os_error().unsigned_abs());
     Ok(ObjectReply { errno, written, offset, ..ObjectReply::default() })
 }
 

@@ -176,7 +176,8 @@ impl Objects {
         let run = allocate.run.unwrap_or_default();
         let keep = FallocateFlags::KEEP_SIZE;
         let punch = keep | FallocateFlags::PUNCH_HOLE;
-        let mode = [FallocateFlags::empty(), keep, punch].into_iter().find(|mode| mode.bits() == allocate.mode);
+        let mode =
+            [FallocateFlags::empty(), keep, punch].into_iter().find(|mode| mode.bits() == allocate.mode);
         let mode = mode.ok_or(Errno::OPNOTSUPP)?;
         if run.length == 0 {
             return Ok(());
@@ -225,11 +226,7 @@ impl Objects {
     pub fn space(&self) -> Result<Space, Errno> {
         let stat = rustix::fs::statvfs(&self.directory)?;
         let bytes = |blocks: u64| blocks.saturating_mul(stat.f_frsize);
-        Ok(Space {
-            total: bytes(stat.f_blocks),
-            free: bytes(stat.f_bfree),
-            available: bytes(stat.f_bavail),
-        })
+        Ok(Space { total: bytes(stat.f_blocks), free: bytes(stat.f_bfree), available: bytes(stat.f_bavail) })
     }
 
     /// What was last written by [`Objects::set_appends`]; empty where there is nothing.

@@ -33,7 +33,8 @@ impl ObjectServer {
             return reply(Err(Errno::PROTO), Bytes::new());
         };
         if let Some(ObjectVerb::Append(append)) = request.verb {
-            let done = self.appends.append(&self.objects, &self.peers, request.ino, append, message.bulk).await;
+            let done =
+                self.appends.append(&self.objects, &self.peers, request.ino, append, message.bulk).await;
             return reply(Ok(done), Bytes::new());
         }
         let objects = self.objects.clone();

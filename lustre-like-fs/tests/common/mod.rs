@@ -17,8 +17,12 @@ pub const INCARNATION: Incarnation = Incarnation(1);
 pub const REGULAR: u32 = 0o100_644;
 pub const DIRECTORY: u32 = 0o040_755;
 
-/// Binds the endpoint of `node`'s data daemon.
-pub async fn bind(node: u32, listen: SocketAddr) -> Endpoint {
+/// Binds the endpoint of `node`'s data daemon to a port that is free.
+pub async fn bind(node: u32) -> Endpoint {
+    try_bind(node, SocketAddr::from(([127, 0, 0, 1], 0))).await.expect("a loopback port")
+}
+
+async fn try_bind(node: u32, listen: SocketAddr) -> Result<Endpoint, fabric::Error> {
     let config = fabric::Config {
         local: Peer { node: NodeId(node), role: Role::Data },
         listen,
@@ -26,7 +30,7 @@ pub async fn bind(node: u32, listen: SocketAddr) -> Endpoint {
         cluster: "test".into(),
         limits: fabric::Limits::default(),
     };
-    Endpoint::bind(config).await.expect("a loopback port")
+    Endpoint::bind(config).await
 }
 
 /// A view in which these nodes are UP; the first has the metadata server.
@@ -65,7 +69,7 @@ impl Cluster {
     pub async fn start_in(nodes: u32, directory: &Path) -> Cluster {
         let mut endpoints = Vec::new();
         for node in 1..=nodes {
-            endpoints.push(bind(node, "127.0.0.1:0".parse().unwrap()).await);
+            endpoints.push(bind(node).await);
         }
         let addresses: Vec<SocketAddr> = endpoints.iter().map(Endpoint::address).collect();
         let view = watch::Sender::new(Arc::new(view(&addresses)));
@@ -89,10 +93,17 @@ impl Cluster {
         self.servers[node as usize - 1].take().unwrap().stop().await;
     }
 
-    /// Starts a stopped node again at its address.
+    /// Starts a stopped node again: at its address, or, if somebody was given the port meanwhile, at another that the
+    /// view tells.
     pub async fn resume(&mut self, node: u32) {
         let address = self.endpoints[node as usize - 1].address();
-        self.endpoints[node as usize - 1] = bind(node, address).await;
+        let endpoint = match try_bind(node, address).await {
+            Ok(endpoint) => endpoint,
+            Err(_) => bind(node).await,
+        };
+        let address = endpoint.address().to_string();
+        self.change(node, |row| row.data_address = address);
+        self.endpoints[node as usize - 1] = endpoint;
         self.servers[node as usize - 1] = Some(self.start_servers(node).await);
     }
 
@@ -103,10 +114,14 @@ impl Cluster {
 
     /// Says that a node is in `state` now.
     pub fn set_state(&self, node: u32, state: NodeState) {
+        self.change(node, |row| row.set_state(state));
+    }
+
+    fn change(&self, node: u32, change: impl FnOnce(&mut Node)) {
         self.view.send_modify(|view| {
             let mut next = (**view).clone();
             next.epoch += 1;
-            next.nodes[node as usize - 1].set_state(state);
+            change(&mut next.nodes[node as usize - 1]);
             *view = Arc::new(next);
         });
     }
@@ -114,7 +129,8 @@ impl Cluster {
     /// The files that hold objects on `node`.
     pub fn objects(&self, node: u32) -> Vec<PathBuf> {
         let top = self.directory.join(node.to_string()).join("ost/objects");
-        let below = std::fs::read_dir(top).unwrap().flat_map(|dir| std::fs::read_dir(dir.unwrap().path()).unwrap());
+        let below =
+            std::fs::read_dir(top).unwrap().flat_map(|dir| std::fs::read_dir(dir.unwrap().path()).unwrap());
         below.map(|entry| entry.unwrap().path()).collect()
     }
 }
