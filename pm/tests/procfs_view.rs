@@ -26,6 +26,8 @@ const FOREIGN: u32 = 32_773;
 const MOUNT: &str = "/run/ssi/cluster";
 /// While this exists no other node answers.
 const SILENT: &str = "/run/silent";
+/// Where the process on the other node has its working directory.
+const CWD: &str = "/run/cwd";
 const AGREED: &str = "/run/agreed";
 
 /// Another node: one process, and the task whose shadow is here.
@@ -80,7 +82,8 @@ impl ProcessTable for OtherNode {
         unless_silent(match name.as_str() {
             "environ" => Ok(b"FAR=1\0".to_vec()),
             "exe" => Ok(b"/usr/bin/far".to_vec()),
-            "cwd" | "root" => Ok(b"/".to_vec()),
+            "root" => Ok(b"/".to_vec()),
+            "cwd" => Ok(fs::read(CWD).unwrap_or_else(|_| b"/".to_vec())),
             "task" => Ok(format!("{pid}\n{}\n", pid + 1).into_bytes()),
             _ if name == thread => Ok(b"second\n".to_vec()),
             _ => Err(Errno::NOENT),
@@ -259,6 +262,10 @@ fn files_of_proc_read_as_ever() {
             "root:555:directory\nroot:400:regular empty file",
         );
         inside.shows(&format!("echo x 2>/dev/null > {foreign}/comm || echo refused"), "refused");
+        inside.shows(
+            &format!("readlink {foreign}/cwd; echo -n /mnt > {CWD}; readlink {foreign}/cwd; stat -c %N {foreign}/cwd"),
+            &format!("/\n/mnt\n'{foreign}/cwd' -> '/mnt'"),
+        );
         inside.works(&format!("ls -lR {foreign} > /dev/null"));
     });
 }

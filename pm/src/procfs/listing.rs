@@ -66,7 +66,7 @@ impl Listing {
 
     /// The directory of a foreign process owned by `uid` and `gid`.
     pub(crate) fn process(pid: u32, uid: u32, gid: u32) -> Listing {
-        let mut listing = Listing::files(uid, gid, false, |file| Node::ProcessFile { pid, file });
+        let mut listing = Listing::files(uid, gid, false, |file| Node::of_process(pid, file, 0));
         let cookie = FILES.len() as u64 + 1;
         listing.0.push(Entry { cookie, name: b"task".to_vec(), node: Node::Tasks { pid }, uid, gid });
         listing
@@ -122,7 +122,7 @@ pub(crate) fn mode(node: Node) -> u32 {
     match node {
         Node::Root | Node::Process { .. } | Node::Tasks { .. } | Node::Task { .. } => 0o040_555,
         Node::Local { .. } | Node::LocalEntry { .. } => 0o120_777,
-        Node::ProcessFile { file, .. } | Node::TaskFile { file, .. } => {
+        Node::ProcessFile { file, .. } | Node::ProcessLink { file, .. } | Node::TaskFile { file, .. } => {
             let file = FILES[usize::from(file)];
             file.mode | if file.link { 0o120_000 } else { 0o100_000 }
         }
@@ -140,6 +140,7 @@ pub(crate) fn attr(node: Node, uid: u32, gid: u32) -> Attr {
 pub(crate) fn entry(node: Node, uid: u32, gid: u32) -> EntryOut {
     let valid = match node {
         Node::Local { .. } | Node::Process { .. } | Node::Task { .. } => PID_VALID,
+        Node::ProcessLink { .. } => Duration::ZERO,
         _ => NAME_VALID,
     };
     let attr_valid =

@@ -3,6 +3,7 @@
 //! ```text
 //!   63      56 55       32 31        8 7       0
 //!  | class    | pid        | tid       | file    |     LocalEntry: class, then 56 bits of the name's hash
+//!                           | salt      | file    |     ProcessLink
 //! ```
 
 /// A file of the directory of a foreign process.
@@ -29,7 +30,7 @@ const fn guarded(name: &'static str, mode: u32, in_task: bool) -> File {
 }
 
 const fn link(name: &'static str) -> File {
-    File { name, mode: 0o777, guarded: true, link: true, in_task: true }
+    File { name, mode: 0o777, guarded: true, link: true, in_task: false }
 }
 
 /// Every file that a foreign process shows; a file's index is part of node ids: add at the end only.
@@ -76,6 +77,9 @@ pub(crate) enum Node {
     Process { pid: u32 },
     /// A file in it; an index of [`FILES`].
     ProcessFile { pid: u32, file: u8 },
+    /// A symlink in it. The kernel remembers a link's text as long as its node lives, but a process changes its
+    /// directory: each LOOKUP gives out another `salt`, and so another node.
+    ProcessLink { pid: u32, salt: u32, file: u8 },
     /// Its directory of threads.
     Tasks { pid: u32 },
     /// The directory of a thread.
@@ -93,6 +97,15 @@ pub(crate) fn hash(name: &[u8]) -> u64 {
 }
 
 impl Node {
+    /// The file or link `file` of a process.
+    pub(crate) fn of_process(pid: u32, file: u8, salt: u32) -> Node {
+        if FILES[usize::from(file)].link {
+            Node::ProcessLink { pid, salt, file }
+        } else {
+            Node::ProcessFile { pid, file }
+        }
+    }
+
     /// The node id; pids and tids are below 2^24 (a kernel's end at 2^22).
     pub(crate) fn id(self) -> u64 {
         let pack = |class: u64, pid: u32, tid: u32, file: u8| {
@@ -107,6 +120,7 @@ impl Node {
             Node::Tasks { pid } => pack(5, pid, 0, 0),
             Node::Task { pid, tid } => pack(6, pid, tid, 0),
             Node::TaskFile { pid, tid, file } => pack(7, pid, tid, file),
+            Node::ProcessLink { pid, salt, file } => pack(8, pid, salt, file),
         }
     }
 
@@ -122,11 +136,14 @@ impl Node {
             5 => Node::Tasks { pid },
             6 => Node::Task { pid, tid },
             7 => Node::TaskFile { pid, tid, file },
+            8 => Node::ProcessLink { pid, salt: tid, file },
             _ => return None,
         };
+        let is = |wanted: fn(&File) -> bool| FILES.get(usize::from(file)).is_some_and(wanted);
         let known = match node {
-            Node::ProcessFile { file, .. } => usize::from(file) < FILES.len(),
-            Node::TaskFile { file, .. } => FILES.get(usize::from(file)).is_some_and(|file| file.in_task),
+            Node::ProcessFile { .. } => is(|file| !file.link),
+            Node::ProcessLink { .. } => is(|file| file.link),
+            Node::TaskFile { .. } => is(|file| file.in_task),
             _ => true,
         };
         (known && node.id() == id).then_some(node)
@@ -150,7 +167,7 @@ mod tests {
         fn every_node_comes_back_from_its_id(pid in 0u32..1 << 22, tid in 0u32..1 << 22, file in 0..FILES.len() as u8, name: Vec<u8>) {
             let mut nodes = vec![
                 Node::Root, Node::Local { pid }, Node::LocalEntry { hash: hash(&name) }, Node::Process { pid },
-                Node::ProcessFile { pid, file }, Node::Tasks { pid }, Node::Task { pid, tid },
+                Node::of_process(pid, file, tid), Node::Tasks { pid }, Node::Task { pid, tid },
             ];
             if FILES[usize::from(file)].in_task {
                 nodes.push(Node::TaskFile { pid, tid, file });

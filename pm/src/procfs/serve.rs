@@ -19,6 +19,7 @@ use std::ffi::OsStr;
 use std::future::Future;
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 use tokio::time::timeout;
 
@@ -43,6 +44,7 @@ impl ProcFs {
             silence: Mutex::default(),
             handles: Handles::new(),
             names: Mutex::default(),
+            salts: AtomicU32::new(1),
         };
         Arc::new(ProcFs { tree: Arc::new(tree), runtime })
     }
@@ -77,6 +79,8 @@ struct Tree {
     /// Names of the real procfs root by their hashes. Filled on demand: the kernel may ask for what it learnt from the
     /// daemon before.
     names: Mutex<HashMap<u64, Vec<u8>>>,
+    /// See [`Node::ProcessLink`].
+    salts: AtomicU32,
 }
 
 impl Tree {
@@ -232,7 +236,9 @@ impl Tree {
         let found = match node {
             Node::Root => Node::Process { pid: number()? },
             Node::Process { pid } if text == "task" => Node::Tasks { pid },
-            Node::Process { pid } => Node::ProcessFile { pid, file: file_index(text).ok_or(Errno::NOENT)? },
+            Node::Process { pid } => {
+                Node::of_process(pid, file_index(text).ok_or(Errno::NOENT)?, self.salt())
+            }
             Node::Tasks { pid } => {
                 let tid = number()?;
                 if !self.tids(pid, header).await.contains(&tid) {
@@ -253,12 +259,18 @@ impl Tree {
         Ok(listing::entry(found, uid, gid))
     }
 
+    /// Another one each time, but for a lap of 2^24.
+    fn salt(&self) -> u32 {
+        self.salts.fetch_add(1, Ordering::Relaxed) & 0xff_ffff
+    }
+
     /// Who owns a node of a foreign process.
     async fn owner(&self, node: Node) -> Result<(u32, u32), Errno> {
         match node {
             Node::Root | Node::Local { .. } | Node::LocalEntry { .. } => Ok((0, 0)),
             Node::Process { pid }
             | Node::ProcessFile { pid, .. }
+            | Node::ProcessLink { pid, .. }
             | Node::Tasks { pid }
             | Node::Task { pid, .. }
             | Node::TaskFile { pid, .. } => self.row(pid).await.map(|row| (row.uid, row.gid)),
@@ -309,7 +321,9 @@ impl Tree {
     /// What a file of a foreign process holds, or where its link leads.
     async fn content(&self, node: Node, header: &Header) -> Result<Vec<u8>, Errno> {
         let (pid, name) = match node {
-            Node::ProcessFile { pid, file } => (pid, FILES[usize::from(file)].name.to_owned()),
+            Node::ProcessFile { pid, file } | Node::ProcessLink { pid, file, .. } => {
+                (pid, FILES[usize::from(file)].name.to_owned())
+            }
             Node::TaskFile { pid, tid, file } => {
                 (pid, format!("task/{tid}/{}", FILES[usize::from(file)].name))
             }
