@@ -343,7 +343,16 @@ fn the_view_is_put_together_in_a_user_namespace() {
 
 #[test]
 fn fuse_stands_at_proc_and_ssi_and_localview_sees_behind() {
-    let node = node_or_skip!(Wish { fuse: true, ..Wish::default() });
+    look_at_mounts(Wish { fuse: true, ..Wish::default() });
+}
+
+#[test]
+fn fuse_stands_in_a_user_namespace_as_well() {
+    look_at_mounts(Wish { fuse: true, user_namespace: true, ..Wish::default() });
+}
+
+fn look_at_mounts(wish: Wish) {
+    let node = node_or_skip!(wish);
     let mut daemon = node.daemon();
     let data = Daemon::connect(&node.config.init_socket, true);
     assert_eq!((daemon.descriptors.len(), data.descriptors.len()), (4, 1));
@@ -352,6 +361,10 @@ fn fuse_stands_at_proc_and_ssi_and_localview_sees_behind() {
     assert!(mounts.contains(" /ssi ") && mounts.contains(" - fuse ssi "), "{mounts}");
     let local = TaskSpec { local_view: true, ..spec(&["cat", "/proc/1/comm"]) };
     assert_eq!(daemon.run(2, local), (0, "ssi-init\n".into()));
+    assert_ne!(
+        daemon.signal(Signal { target: 1, number: 15, privileged: true, sender: 9, ..Signal::default() }),
+        libc::EPERM as u32
+    );
     // One that waits for the FUSE that nobody serves ends with the view.
     daemon.spawn(3, spec(&["ls", "/ssi"])).unwrap();
     daemon.ask(None, Request::Shutdown(()));

@@ -296,3 +296,17 @@ fn silent_nodes_and_a_restarted_daemon_hang_nobody() {
         assert!(output.contains("foreign-sleep"), "{output}");
     });
 }
+
+#[test]
+fn zz_measure() {
+    in_namespaces("zz_measure", |inside| {
+        let _server = inside.server();
+        let _many: Vec<_> = (0..300).map(|_| Ending(Command::new("sleep").arg("3000").spawn().unwrap())).collect();
+        for where_ in ["real", "fuse"] {
+            let enter = if where_ == "fuse" { format!("mount --bind {MOUNT} /proc;") } else { String::new() };
+            let script = format!("{enter} for i in 1 2 3; do /usr/bin/time -f '{where_} ps -ef %e s' ps -ef >/dev/null; done; TIMEFORMAT='{where_} %R'; time (for i in 1 2 3 4 5; do ps -ef > /dev/null; done); time (for i in 1 2 3 4 5; do pgrep -x nothing; done); time (for i in $(seq 200); do read x < /proc/self/stat; done);  cd /tmp/htopx; export LD_LIBRARY_PATH=/tmp/htopx/root/lib/x86_64-linux-gnu:/tmp/htopx/root/usr/lib/x86_64-linux-gnu TERM=xterm HOME=/tmp/htopx; (sleep 2; echo q) | timeout 5 script -qec 'stty rows 400 cols 150; root/usr/bin/htop -C' /dev/null | tr -d '\\033' | grep -c 'sleep.*3000'");
+            let output = Command::new("unshare").args(["--mount", "bash", "-c", &script]).stdin(Stdio::null()).output().unwrap();
+            println!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        }
+    });
+}

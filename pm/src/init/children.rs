@@ -76,8 +76,8 @@ impl Server {
                 self.tell(id, Report::Failed(failed));
             }
             Verdict::Runs => {
-                if let Some(launching) = task.launching.take() {
-                    self.sources.remove(&launching.registration.key());
+                if let Some(key) = task.settle(&self.poller) {
+                    self.sources.remove(&key);
                 }
                 let (started, change) = (task.started.clone(), task.change.clone());
                 self.talkative.insert(id);
@@ -91,7 +91,7 @@ impl Server {
 
     /// Drops all that is kept of a task. Its process, if any, is reaped like an orphan.
     pub(super) fn drop_task(&mut self, id: TaskId) -> Option<Task> {
-        let task = self.tasks.remove(&id)?;
+        let mut task = self.tasks.remove(&id)?;
         if !task.has_ended() {
             self.pids.remove(&task.started.pid);
         }
@@ -102,6 +102,7 @@ impl Server {
             self.sources.remove(&launching.registration.key());
         }
         self.talkative.remove(&id);
+        task.close(&self.poller);
         Some(task)
     }
 
@@ -109,6 +110,12 @@ impl Server {
     pub(super) fn reap(&mut self) {
         while let Some(waited) = wait::next() {
             self.changed(&waited);
+        }
+        let stopped = self.tasks.values().filter(|task| task.is_stopped()).map(|task| task.started.pid);
+        for pid in stopped.collect::<Vec<_>>() {
+            if let Some(waited) = wait::continued(pid) {
+                self.changed(&waited);
+            }
         }
     }
 
@@ -130,7 +137,7 @@ impl Server {
         }
         let Some(task) = self.tasks.get_mut(&id) else { return };
         let status = waited.status & 0xffff;
-        task.changed(&Waited { status, ..*waited });
+        task.changed(&Waited { status, ..*waited }, &self.poller);
         let change = task.change.clone().filter(|_| task.launching.is_none());
         if let Some(change) = change {
             self.tell(id, Report::Changed(change));

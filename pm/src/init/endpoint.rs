@@ -28,6 +28,7 @@ pub struct Endpoint {
     kind: Kind,
     fd: Option<OwnedFd>,
     registration: Registration,
+    closing: bool,
     /// Into the task.
     pub input: Option<Input>,
     /// Out of the task.
@@ -47,7 +48,8 @@ impl Endpoint {
         output: Option<Output>,
     ) -> io::Result<Endpoint> {
         rustix::io::ioctl_fionbio(&fd, true)?;
-        let mut endpoint = Endpoint { kind, fd: Some(fd), registration: poller.register(), input, output };
+        let mut endpoint =
+            Endpoint { kind, fd: Some(fd), registration: poller.register(), closing: false, input, output };
         endpoint.watch(poller)?;
         Ok(endpoint)
     }
@@ -68,6 +70,13 @@ impl Endpoint {
     /// epoll_ctl(2) failed.
     pub fn watch(&mut self, poller: &Poller) -> io::Result<()> {
         let Some(fd) = &self.fd else { return Ok(()) };
+        if self.closing {
+            // Taken out before it is closed: a child that has not become its program yet may hold a copy, and then the
+            // kernel would go on telling of it.
+            poller.watch(&mut self.registration, fd, Ready::default())?;
+            self.fd = None;
+            return Ok(());
+        }
         let read = self.output.as_ref().is_some_and(|output| output.room() > 0);
         let write = self.input.as_ref().is_some_and(|input| !input.next_bytes().is_empty());
         poller.watch(&mut self.registration, fd, Ready { read, write })
@@ -91,7 +100,7 @@ impl Endpoint {
         true
     }
 
-    /// Writes what there is and fits, and closes behind it. True if the accepted mark has moved.
+    /// Writes what there is and fits, and marks the end behind it. True if the accepted mark has moved.
     pub fn write(&mut self) -> bool {
         let Some(input) = &mut self.input else { return false };
         let before = input.mark();
@@ -114,7 +123,7 @@ impl Endpoint {
     fn close_input(&mut self) {
         let Some(fd) = &self.fd else { return };
         match self.kind {
-            Kind::Pipe => self.fd = None,
+            Kind::Pipe => self.closing = true,
             Kind::Channel => {
                 let _ = rustix::net::shutdown(fd, rustix::net::Shutdown::Write);
             }
@@ -124,13 +133,17 @@ impl Endpoint {
         }
     }
 
+    /// Nobody wants this endpoint any more.
+    pub fn close(&mut self, poller: &Poller) {
+        self.closing = true;
+        let _ = self.watch(poller);
+    }
+
     /// The task has ended: nobody will read its standard input.
     pub fn abandon_input(&mut self) {
         if let Some(input) = &mut self.input {
             input.discard();
-            if self.output.is_none() {
-                self.fd = None;
-            }
+            self.closing |= self.output.is_none();
         }
     }
 }

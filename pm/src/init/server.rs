@@ -164,8 +164,9 @@ impl Server {
     }
 
     fn signalled(&mut self) {
-        while let Some(number) = signal::next(self.signals.as_fd()) {
-            self.ending |= number != libc::SIGCHLD;
+        while let Some((number, sender)) = signal::next(self.signals.as_fd()) {
+            // Only the keeper may end the node by a signal: a sender outside the view has no pid in it.
+            self.ending |= number != libc::SIGCHLD && sender == 0;
         }
         self.reap();
     }
@@ -202,7 +203,8 @@ impl Server {
     /// The daemon is gone; everything of its is kept for the next.
     pub(super) fn hang_up(&mut self, key: Key, why: &Broken) {
         self.sources.remove(&key);
-        if let Some(daemon) = self.daemons.remove(&key) {
+        if let Some(mut daemon) = self.daemons.remove(&key) {
+            let _ = self.poller.watch(&mut daemon.registration, &daemon.connection, Ready::default());
             tracing::info!("{:?} connection ends: {why}", daemon.speaker);
         }
     }

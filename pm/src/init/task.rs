@@ -7,7 +7,7 @@
 
 use super::endpoint::Endpoint;
 use super::launch;
-use super::poller::{Poller, Ready, Registration};
+use super::poller::{Key, Poller, Ready, Registration};
 use crate::sys::task::Step;
 use crate::sys::wait::Waited;
 use crate::wire::init::{Report, TaskState};
@@ -65,9 +65,27 @@ impl Task {
         Ok(Task { started, launching: Some(launching), change: None, endpoints })
     }
 
+    /// Stops watching everything of the task's.
+    pub fn close(&mut self, poller: &Poller) {
+        self.endpoints.iter_mut().for_each(|endpoint| endpoint.close(poller));
+        self.settle(poller);
+    }
+
+    /// The error pipe has said what it had to say.
+    pub fn settle(&mut self, poller: &Poller) -> Option<Key> {
+        let mut launching = self.launching.take()?;
+        let _ = poller.watch(&mut launching.registration, &launching.error_pipe, Ready::default());
+        Some(launching.registration.key())
+    }
+
     /// True once the process is gone.
     pub fn has_ended(&self) -> bool {
         self.change.as_ref().is_some_and(|change| change.ended)
+    }
+
+    /// True between a stop and the continuing.
+    pub fn is_stopped(&self) -> bool {
+        self.change.as_ref().is_some_and(|change| change.wait_status & 0xff == 0x7f)
     }
 
     /// Reads the error pipe.
@@ -87,14 +105,17 @@ impl Task {
     }
 
     /// The process changed as `waited` says.
-    pub fn changed(&mut self, waited: &Waited) {
+    pub fn changed(&mut self, waited: &Waited, poller: &Poller) {
         let ended = waited.has_ended();
         let mut change = Change { wait_status: waited.status, ended, ..Change::default() };
         if ended {
             change.user_us = waited.user_us;
             change.system_us = waited.system_us;
             change.rss_peak_kib = waited.rss_peak_kib;
-            self.endpoints.iter_mut().for_each(Endpoint::abandon_input);
+            for endpoint in &mut self.endpoints {
+                endpoint.abandon_input();
+                let _ = endpoint.watch(poller);
+            }
         }
         self.change = Some(change);
     }

@@ -11,6 +11,8 @@ use std::os::fd::AsFd;
 
 /// Bytes of core file that a shadow may write when its task dumped core: enough for the bit in its status.
 const CORE_BYTES: u64 = 4 << 10;
+/// Too little for a core file, and the one value that also keeps a `core_pattern` program from being started.
+const NO_CORE_BYTES: u64 = 1;
 const CORES: &str = "/run/ssi/cores";
 /// The event in a group-stop's status, in the third byte.
 const PTRACE_EVENT_STOP: u32 = 128;
@@ -130,7 +132,7 @@ fn send_marked(pid: u32, number: i32) {
 }
 
 fn limit_core(pid: u32, allowed: bool) {
-    let bytes = Some(if allowed { CORE_BYTES } else { 0 });
+    let bytes = Some(if allowed { CORE_BYTES } else { NO_CORE_BYTES });
     let limit = Rlimit { current: bytes, maximum: bytes };
     let _ = rustix::process::prlimit(Pid::from_raw(pid as i32), Resource::Core, limit);
 }

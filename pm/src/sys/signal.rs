@@ -40,13 +40,17 @@ pub fn listen() -> io::Result<OwnedFd> {
     }
 }
 
-/// The number of the next signal that came in on [`listen`]'s descriptor, if any is there.
-pub fn next(fd: BorrowedFd<'_>) -> Option<i32> {
+/// The next signal that came in on [`listen`]'s descriptor, if any is there: its number, and the sender's pid (0 for one
+/// outside our pid namespace).
+pub fn next(fd: BorrowedFd<'_>) -> Option<(i32, u32)> {
     let mut record = [0u8; size_of::<libc::signalfd_siginfo>()];
     match rustix::io::read(fd, &mut record) {
-        Ok(n) if n == record.len() => Some(i32::from_ne_bytes(*record.first_chunk()?)),
-        _ => None,
+        Ok(n) if n == record.len() => {}
+        _ => return None,
     }
+    // struct signalfd_siginfo: signo, errno, code, pid.
+    let number = i32::from_ne_bytes(*record.first_chunk()?);
+    Some((number, u32::from_ne_bytes(*record[12..].first_chunk()?)))
 }
 
 /// Sends `number` to the process of `pidfd`, as coming from `pid` and `uid`, with `value` in its siginfo.

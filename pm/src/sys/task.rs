@@ -116,8 +116,8 @@ pub fn start(plan: &Plan, keep_pid: Option<u32>) -> io::Result<u32> {
     if pid != 0 {
         return Ok(pid);
     }
-    let error_pipe = park(&plan.error_pipe).unwrap_or_else(|_| plan.error_pipe.as_raw_fd());
-    let (step, errno) = become_task(plan, &mut vectors);
+    let error_pipe = park(&plan.error_pipe).unwrap_or(plan.error_pipe.as_raw_fd());
+    let (step, errno) = become_task(plan, &mut vectors, error_pipe);
     let mut report = [step as u8, 0, 0, 0, 0];
     report[1..].copy_from_slice(&errno.to_le_bytes());
     // SAFETY: this is the child; `report` is live, and _exit ends it without running anything of the parent's.
@@ -134,8 +134,8 @@ fn checked(step: Step, result: libc::c_long) -> Result<RawFd, Failure> {
     if result < 0 { Err((step, errno())) } else { Ok(result as RawFd) }
 }
 
-fn become_task(plan: &Plan, vectors: &mut Vectors) -> Failure {
-    let prepared = place_streams(plan)
+fn become_task(plan: &Plan, vectors: &mut Vectors, error_pipe: RawFd) -> Failure {
+    let prepared = place_streams(plan, error_pipe)
         .and_then(|()| take_session(plan))
         .and_then(|()| if plan.local_view { mount_local_view() } else { Ok(()) })
         .and_then(|()| {
@@ -156,7 +156,7 @@ fn park(fd: &OwnedFd) -> Result<RawFd, Failure> {
     checked(Step::Streams, parked.into())
 }
 
-fn place_streams(plan: &Plan) -> Result<(), Failure> {
+fn place_streams(plan: &Plan, error_pipe: RawFd) -> Result<(), Failure> {
     let mut parked = Vec::with_capacity(plan.streams.len());
     for fd in &plan.streams {
         parked.push(park(fd)?);
@@ -166,10 +166,14 @@ fn place_streams(plan: &Plan) -> Result<(), Failure> {
         // never touches again: it runs no destructor.
         checked(Step::Streams, unsafe { libc::dup2(*fd, place) }.into())?;
     }
-    let (first, flags) = (parked.len() as libc::c_uint, libc::CLOSE_RANGE_CLOEXEC);
-    // SAFETY: close_range takes numbers; it only marks descriptors to be closed by exec.
-    let marked = unsafe { libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, flags) };
-    checked(Step::Streams, marked)?;
+    // Closed now, not only by exec: the way there may wait for a filesystem, and no other task's pipe may stay open
+    // for so long.
+    let close = |first: libc::c_uint, last: libc::c_uint| {
+        // SAFETY: close_range takes numbers; the child uses none of these descriptors and runs no destructor of theirs.
+        checked(Step::Streams, unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) })
+    };
+    close(parked.len() as libc::c_uint, error_pipe as libc::c_uint - 1)?;
+    close(error_pipe as libc::c_uint + 1, libc::c_uint::MAX)?;
     Ok(())
 }
 

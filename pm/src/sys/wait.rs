@@ -23,14 +23,26 @@ impl Waited {
     }
 }
 
-/// The next change of any child, thread or tracee, without waiting; `None` if nothing has changed.
+/// The next end or stop of any child, thread or tracee, without waiting; `None` if there is none.
+///
+/// A tracee's continuing must not be asked for here: the kernel has one such state, and a tracer that takes it takes it
+/// from the real parent. See [`continued`].
 pub fn next() -> Option<Waited> {
-    let options = libc::WNOHANG | libc::WUNTRACED | libc::WCONTINUED | libc::__WALL;
+    wait(-1, libc::WUNTRACED)
+}
+
+/// Whether our stopped child `pid` goes on (or has ended meanwhile), without waiting.
+pub fn continued(pid: u32) -> Option<Waited> {
+    wait(libc::pid_t::try_from(pid).ok()?, libc::WCONTINUED)
+}
+
+fn wait(which: libc::pid_t, states: libc::c_int) -> Option<Waited> {
+    let options = libc::WNOHANG | libc::__WALL | states;
     let mut status = 0;
     // SAFETY: rusage is plain numbers, for which zero is a value; wait4 fills both live variables.
     let (pid, usage) = unsafe {
         let mut usage: libc::rusage = std::mem::zeroed();
-        (libc::wait4(-1, &raw mut status, options, &raw mut usage), usage)
+        (libc::wait4(which, &raw mut status, options, &raw mut usage), usage)
     };
     let micros = |t: libc::timeval| t.tv_sec as u64 * 1_000_000 + t.tv_usec as u64;
     (pid > 0).then(|| Waited {

@@ -11,7 +11,7 @@ fn main() {
     }
     let first = args.next();
     if first.as_deref() == Some("--parent") {
-        return watch_child();
+        return watch_child(&args.collect::<Vec<_>>());
     }
     let path = first.expect("a configuration file");
     let config =
@@ -19,9 +19,9 @@ fn main() {
     std::process::exit(keep(&config));
 }
 
-/// Starts a child that sleeps, and prints its pid and each status word that wait4 gives for it.
-fn watch_child() {
-    let child = std::process::Command::new("sleep").arg("1000").spawn().expect("a child");
+/// Starts the child `argv` and prints its pid and each status word that wait4 gives for it.
+fn watch_child(argv: &[String]) {
+    let child = std::process::Command::new(&argv[0]).args(&argv[1..]).spawn().expect("a child");
     println!("{}", child.id());
     let pid = Pid::from_raw(child.id() as i32);
     let all = WaitOptions::UNTRACED | WaitOptions::CONTINUED;

@@ -3,14 +3,14 @@
 use crate::node::{Daemon, Node, Wish, spec, task};
 use crate::node_or_skip;
 use pm::wire::init::{Report, Request, Shadow};
-use pm::wire::{Change, STDOUT, Signal};
+use pm::wire::{Change, Piece, STDIN, STDOUT, Signal};
 
 /// The task whose shadow the child of task 1 is.
 const REMOTE: u32 = 9;
 
 /// The shadow's parent prints its child's pid and every change of it.
-fn with_shadow(daemon: &mut Daemon) -> i32 {
-    daemon.spawn(1, spec(&[env!("CARGO_BIN_EXE_pm-test-init"), "--parent"])).unwrap();
+fn with_shadow(daemon: &mut Daemon, child: &[&str]) -> i32 {
+    daemon.spawn(1, spec(&[&[env!("CARGO_BIN_EXE_pm-test-init"), "--parent"], child].concat())).unwrap();
     let pid: i32 = daemon.line(1, STDOUT).trim().parse().unwrap();
     daemon.ask(Some(task(REMOTE)), Request::Shadow(Shadow { pid: pid as u32, ..Shadow::default() }));
     pid
@@ -55,7 +55,7 @@ fn gone(daemon: &mut Daemon) -> u32 {
 fn signals_to_a_shadow_are_told_and_do_not_touch_it() {
     let node = node_or_skip!(Wish::default());
     let mut daemon = node.daemon();
-    let pid = with_shadow(&mut daemon);
+    let pid = with_shadow(&mut daemon, &["sleep", "1000"]);
     for number in [libc::SIGTERM, libc::SIGSTOP, libc::SIGINT, libc::SIGUSR1] {
         send(&mut daemon, pid, number);
         assert_eq!(reported(&mut daemon), (number as u32, 777));
@@ -69,7 +69,7 @@ fn signals_to_a_shadow_are_told_and_do_not_touch_it() {
 fn a_shadow_stops_goes_on_and_ends_with_its_task() {
     let node = node_or_skip!(Wish::default());
     let mut daemon = node.daemon();
-    let pid = with_shadow(&mut daemon);
+    let pid = with_shadow(&mut daemon, &["sleep", "1000"]);
     mirror(&mut daemon, 0x137f, false);
     assert_eq!(seen_by_parent(&mut daemon), 0x137f);
     mirror(&mut daemon, 0xffff, false);
@@ -86,6 +86,37 @@ fn a_shadow_stops_goes_on_and_ends_with_its_task() {
     send(&mut daemon, pid, libc::SIGTERM);
     assert_eq!(seen_by_parent(&mut daemon), 15);
     assert_eq!(gone(&mut daemon), 15);
+}
+
+fn ends_itself_as_its_task(wait_status: u32, signal: &str) {
+    let node = node_or_skip!(Wish::default());
+    let mut daemon = node.daemon();
+    // What a command does when it learns how its task ended.
+    let script = format!("cd /run/ssi/cores && read x && kill -{signal} $$");
+    let pid = with_shadow(&mut daemon, &["sh", "-c", &script]);
+    send(&mut daemon, pid, libc::SIGTERM);
+    assert_eq!(reported(&mut daemon).0, 15);
+    mirror(&mut daemon, wait_status, true);
+    let go = Piece { stream: STDIN, offset: 0, data: b"go\n".to_vec(), end: true };
+    daemon.ask(Some(task(1)), Request::Input(go));
+    assert_eq!(seen_by_parent(&mut daemon), wait_status);
+    assert_eq!(gone(&mut daemon), wait_status);
+    let left = daemon.run(2, spec(&["ls", "-A", "/run/ssi/cores"]));
+    assert_eq!(left, (0, String::new()), "no core file is left");
+}
+
+#[test]
+fn a_shadow_dumps_core_exactly_when_its_task_did() {
+    ends_itself_as_its_task(libc::SIGQUIT as u32, "QUIT");
+    // Where cores go to a program, whether the bit comes is up to that program.
+    if !std::fs::read("/proc/sys/kernel/core_pattern").is_ok_and(|pattern| pattern.starts_with(b"|")) {
+        ends_itself_as_its_task(libc::SIGQUIT as u32 | 0x80, "QUIT");
+    }
+}
+
+#[test]
+fn a_shadow_dies_by_sigkill_as_its_task_did() {
+    ends_itself_as_its_task(libc::SIGKILL as u32, "KILL");
 }
 
 #[test]
