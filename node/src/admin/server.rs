@@ -1,0 +1,140 @@
+//! The daemons' end of the admin socket: accept, read the hello, hand over to the service it names.
+
+use super::wire::{Answer, Ask, Request};
+use base::codec::ServiceHello;
+use base::{FrameReader, encode_frame};
+use std::future::Future;
+use std::io;
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::Arc;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::unix::UCred;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::Semaphore;
+
+/// Connections served at once; more wait in the listener's backlog.
+const CONNECTIONS_MAX: usize = 4_096;
+
+/// A connection whose hello has been read: the stream, what was read beyond the hello, and who is at the other end.
+pub struct Connection {
+    /// The stream.
+    pub stream: UnixStream,
+    /// Bytes that came after the hello.
+    pub reader: FrameReader,
+    /// The peer's credentials.
+    pub peer: UCred,
+    /// What it said.
+    pub hello: ServiceHello,
+}
+
+/// The future of one answer.
+pub type Answering<'a> = Pin<Box<dyn Future<Output = Answer> + Send + 'a>>;
+
+/// What stands behind an admin socket.
+pub trait Desk: Send + Sync + 'static {
+    /// Answers one question.
+    fn answer(&self, ask: Ask, peer: UCred) -> Answering<'_>;
+    /// Takes over a connection to a service other than `admin`; gives it back if there is no such service.
+    fn serve(&self, connection: Connection) -> Option<Connection>;
+}
+
+/// An answer that says why not.
+pub fn refuse(why: impl std::fmt::Display) -> Answer {
+    Answer { error: why.to_string(), ..Answer::default() }
+}
+
+/// True if the peer may change the node: root, or whoever runs the daemon.
+pub fn is_owner(peer: UCred) -> bool {
+    peer.uid() == 0 || peer.uid() == rustix::process::geteuid().as_raw()
+}
+
+/// Binds the socket at `path`, open to every user (each question checks the peer's credentials).
+///
+/// # Errors
+/// As bind(2).
+pub fn listen(path: &Path) -> io::Result<UnixListener> {
+    use std::os::unix::fs::PermissionsExt;
+    // A socket file that a killed daemon left is in the way; that no second daemon runs is the keeper's lock.
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let listener = UnixListener::bind(path)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o666))?;
+    Ok(listener)
+}
+
+/// Serves `desk` until the listener fails.
+pub async fn run(listener: UnixListener, desk: Arc<dyn Desk>) {
+    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    loop {
+        let place = Arc::clone(&places).acquire_owned().await;
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                tracing::warn!(%error, "the admin socket does not accept");
+                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        let desk = Arc::clone(&desk);
+        tokio::spawn(async move {
+            if let Err(error) = converse(stream, desk).await {
+                tracing::debug!(%error, "an admin connection ended");
+            }
+            drop(place);
+        });
+    }
+}
+
+async fn converse(stream: UnixStream, desk: Arc<dyn Desk>) -> io::Result<()> {
+    let peer = stream.peer_cred()?;
+    let mut reader = FrameReader::default();
+    let mut stream = stream;
+    let Some(hello) = next_frame::<ServiceHello>(&mut stream, &mut reader).await? else { return Ok(()) };
+    if hello.service != "admin" {
+        if let Some(mut connection) = desk.serve(Connection { stream, reader, peer, hello }) {
+            let answer = refuse(format!("no service {:?} here", connection.hello.service));
+            connection.stream.write_all(&encode_frame(&answer)).await?;
+        }
+        return Ok(());
+    }
+    while let Some(request) = next_frame::<Request>(&mut stream, &mut reader).await? {
+        let answer = match request.ask {
+            Some(ask) => desk.answer(ask, peer).await,
+            None => refuse("a question of a newer version"),
+        };
+        stream.write_all(&encode_frame(&answer)).await?;
+    }
+    Ok(())
+}
+
+/// The next frame from a stream; `None` at its end.
+///
+/// # Errors
+/// The stream broke, or holds something else.
+pub async fn next_frame<M: prost::Message + Default>(
+    stream: &mut UnixStream,
+    reader: &mut FrameReader,
+) -> io::Result<Option<M>> {
+    let mut buffer = [0; 8 << 10];
+    loop {
+        if let Some(message) = reader.next::<M>().map_err(io::Error::other)? {
+            return Ok(Some(message));
+        }
+        match stream.read(&mut buffer).await? {
+            0 => return Ok(None),
+            n => reader.push(&buffer[..n]),
+        }
+    }
+}
+
+/// The service `data`: `ssid --data` holds this connection for as long as it lives; `present` hears of its coming and
+/// going.
+pub async fn watch_presence(mut stream: UnixStream, present: impl Fn(bool)) {
+    present(true);
+    // Nothing is ever sent this way: whatever arrives is the end.
+    let _ = stream.read(&mut [0]).await;
+    present(false);
+}

@@ -1,0 +1,186 @@
+//! The command line: one definition of every verb and flag, from which parsing, help, man pages and completion come.
+
+use crate::verb::{self, Outcome};
+use clap::{Args, CommandFactory, Parser, Subcommand};
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+/// One Linux system out of many machines: the cluster's command line.
+#[derive(Debug, Parser)]
+#[command(name = "ssi", version, max_term_width = 100)]
+#[command(after_help = "The commands onnode, onall, fastnode, fast, loads, where_pid, localview and ssirun also work by \
+their own names inside the cluster (`ssi shell` enters it).")]
+pub struct Cli {
+    /// Directory of a local cluster, or state directory of a node [default: the view we are in, /tmp/ssi-<uid>].
+    #[arg(long, global = true, env = "SSI_DIR", value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+    /// What to do.
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// List the nodes of the cluster: number, name, state, address, resources, pid range.
+    Nodes(verb::nodes::Nodes),
+    /// Show the load of every node.
+    Loads(verb::loads::Loads),
+    /// Name the least loaded node.
+    Fastnode(verb::loads::Fastnode),
+    /// Run a command on the least loaded node.
+    Fast(verb::onnode::Fast),
+    /// Run a command on one node.
+    Onnode(verb::onnode::Onnode),
+    /// Run a command on every node that is UP.
+    Onall(verb::onnode::Onall),
+    /// Tell on which node a process runs.
+    #[command(name = "where_pid", alias = "where-pid")]
+    WherePid(verb::where_pid::WherePid),
+    /// Run a command that sees this node's own /proc only.
+    Localview(verb::onnode::Localview),
+    /// Run an MPI program (or any command) as a job of N ranks.
+    Ssirun(verb::ssirun::Ssirun),
+    /// Open a shell, or run a command, inside the cluster on one node.
+    Shell(verb::shell::Shell),
+    /// Make, start and end clusters.
+    #[command(subcommand)]
+    Cluster(verb::cluster::Cluster),
+    /// Join a machine to a cluster; start and stop its node.
+    #[command(subcommand)]
+    Node(verb::node::Node),
+    /// The parallel filesystem: layouts and space.
+    #[command(subcommand)]
+    Fs(verb::fs::Fs),
+    /// The fabric: links, rates, refused connections.
+    #[command(subcommand)]
+    Fabric(verb::fabric::Fabric),
+    /// Check a configuration file.
+    #[command(subcommand)]
+    Config(verb::config::Config),
+    /// Write the man pages of every command into a directory.
+    Man(Man),
+    /// Print the completion script for a shell.
+    Completion(Completion),
+    /// (internal) Run a daemon of a node.
+    #[command(hide = true)]
+    Daemon(verb::daemon::Daemon),
+    /// (internal) Be a node of a local cluster.
+    #[command(hide = true)]
+    LocalNode(verb::daemon::LocalNode),
+}
+
+/// Man pages.
+#[derive(Debug, Args)]
+pub struct Man {
+    /// Where to.
+    directory: PathBuf,
+}
+
+/// Completion.
+#[derive(Debug, Args)]
+pub struct Completion {
+    /// For which shell.
+    shell: clap_complete::Shell,
+}
+
+/// Names under which the binary acts as one verb.
+pub const COMMANDS: [&str; 8] =
+    ["onnode", "onall", "fastnode", "fast", "loads", "where_pid", "localview", "ssirun"];
+
+/// `ssirun`'s flags as mpiexec's users write them: one dash.
+const MPI_FLAGS: [&str; 9] =
+    ["-ppn", "-hosts", "-host", "-wdir", "-env", "-prepend-rank", "-np", "-perhost", "-help"];
+
+/// The argument list as [`Cli`] takes it: a command called by its own name becomes a verb of `ssi`, and mpiexec's
+/// one-dash flags in front of the program get their second dash.
+pub fn normalize(arguments: Vec<OsString>) -> Vec<OsString> {
+    let called = arguments.first().map(PathBuf::from).unwrap_or_default();
+    let name = called.file_name().and_then(|name| name.to_str()).unwrap_or_default().to_owned();
+    let mut line = vec![OsString::from("ssi")];
+    match name.as_str() {
+        "ssid" => line.push("daemon".into()),
+        command if COMMANDS.contains(&command) => line.push(command.into()),
+        _ => {}
+    }
+    line.extend(arguments.into_iter().skip(1));
+    if line.get(1).is_some_and(|verb| verb == "ssirun") { verb::ssirun::double_dashes(line, &MPI_FLAGS) } else { line }
+}
+
+impl Cli {
+    /// Does what was asked.
+    pub fn run(self) -> Outcome {
+        let dir = self.dir.as_deref();
+        match self.verb {
+            Verb::Nodes(verb) => verb.run(dir),
+            Verb::Loads(verb) => verb.run(dir),
+            Verb::Fastnode(verb) => verb.run(dir),
+            Verb::Fast(verb) => verb.run(dir),
+            Verb::Onnode(verb) => verb.run(dir),
+            Verb::Onall(verb) => verb.run(dir),
+            Verb::WherePid(verb) => verb.run(dir),
+            Verb::Localview(verb) => verb.run(dir),
+            Verb::Ssirun(verb) => verb.run(dir),
+            Verb::Shell(verb) => verb.run(dir),
+            Verb::Cluster(verb) => verb.run(dir),
+            Verb::Node(verb) => verb.run(dir),
+            Verb::Fs(verb) => verb.run(dir),
+            Verb::Fabric(verb) => verb.run(dir),
+            Verb::Config(verb) => verb.run(),
+            Verb::Man(man) => man.run(),
+            Verb::Completion(completion) => completion.run(),
+            Verb::Daemon(verb) => verb.run(dir),
+            Verb::LocalNode(verb) => verb.run(),
+        }
+    }
+}
+
+impl Man {
+    fn run(self) -> Outcome {
+        std::fs::create_dir_all(&self.directory).map_err(crate::Error::step("make the directory"))?;
+        clap_mangen::generate_to(Cli::command(), &self.directory).map_err(crate::Error::step("write man pages"))?;
+        Ok(0)
+    }
+}
+
+impl Completion {
+    fn run(self) -> Outcome {
+        clap_complete::generate(self.shell, &mut Cli::command(), "ssi", &mut std::io::stdout());
+        Ok(0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(line: &str) -> Vec<OsString> {
+        line.split(' ').map(OsString::from).collect()
+    }
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_command_called_by_its_name_is_a_verb() {
+        assert_eq!(normalize(words("/run/ssi/bin/onnode 2 true")), words("ssi onnode 2 true"));
+        assert_eq!(normalize(words("/usr/bin/ssi nodes")), words("ssi nodes"));
+    }
+
+    #[test]
+    fn one_dash_flags_of_mpiexec_are_known_before_the_program_only() {
+        assert_eq!(
+            normalize(words("ssirun -n 2 -ppn 1 -env A B ./a.out -ppn")),
+            words("ssi ssirun -n 2 --ppn 1 --env A B ./a.out -ppn")
+        );
+    }
+
+    #[test]
+    fn what_follows_the_command_belongs_to_it() {
+        let cli = Cli::try_parse_from(words("ssi onnode 2 ls -l --all")).unwrap();
+        let Verb::Onnode(onnode) = cli.verb else { panic!("{cli:?}") };
+        assert_eq!(onnode.command, words("ls -l --all"));
+    }
+}

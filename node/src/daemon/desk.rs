@@ -1,0 +1,227 @@
+//! What stands behind the two admin sockets of a node.
+
+use crate::admin::server::{Answering, Connection, Desk, is_owner, refuse, watch_presence};
+use crate::admin::wire::{Answer, Ask, Layout, Link, Load, PlacementRequest, Refused, SetStripe, Space};
+use base::{NodeId, Pid};
+use fabric::Endpoint;
+use lustre_like_fs::layout::{STRIPE_BYTES_DEFAULT, STRIPE_BYTES_MAX, STRIPE_BYTES_MIN};
+use lustre_like_fs::{Pattern, ServerSpace, Striping};
+use membership::View;
+use std::sync::Arc;
+use tokio::net::unix::UCred;
+use tokio::sync::watch;
+
+/// `ssid`'s.
+pub struct ControlDesk {
+    /// The cluster table.
+    pub membership: membership::Handle,
+    /// Processes.
+    pub pm: pm::Handle,
+    /// Loads.
+    pub load: loadlevel::Handle,
+    /// The fabric.
+    pub endpoint: Endpoint,
+    /// This node.
+    pub node: NodeId,
+}
+
+impl Desk for ControlDesk {
+    fn answer(&self, ask: Ask, peer: UCred) -> Answering<'_> {
+        Box::pin(async move {
+            match ask {
+                Ask::Nodes(()) => self.nodes().await,
+                Ask::Loads(()) => self.loads(),
+                Ask::WherePid(pid) => match self.pm.where_pid(Pid(pid)).await {
+                    Some(node) => Answer { nodes: vec![node.0], ..Answer::default() },
+                    None => Answer::default(),
+                },
+                Ask::Placement(wanted) => self.placement(&wanted),
+                Ask::Fabric(()) => self.links(),
+                Ask::Stop(()) if is_owner(peer) => stop(),
+                Ask::Stop(()) => refuse("only root, or who started the node, may stop it"),
+                Ask::Stripe(_) | Ask::SetStripe(_) | Ask::Space(()) => refuse("this is a question for ssid --data"),
+            }
+        })
+    }
+
+    fn serve(&self, connection: Connection) -> Option<Connection> {
+        match connection.hello.service.as_str() {
+            "tasks" => self.pm.attach_client(connection.stream, connection.reader),
+            "data" if is_owner(connection.peer) => {
+                let membership = self.membership.clone();
+                tokio::spawn(watch_presence(connection.stream, move |up| membership.set_data_up(up)));
+            }
+            _ => return Some(connection),
+        }
+        None
+    }
+}
+
+/// The keeper ends the node in good order: SIGTERM for it, and it ends the rest, us included.
+fn stop() -> Answer {
+    match rustix::process::getppid() {
+        Some(keeper) if keeper != rustix::process::Pid::INIT => {
+            match rustix::process::kill_process(keeper, rustix::process::Signal::TERM) {
+                Ok(()) => Answer::default(),
+                Err(error) => refuse(format!("the keeper (pid {}): {error}", keeper.as_raw_nonzero())),
+            }
+        }
+        _ => refuse("the keeper of this node is gone; end ssi-init and the daemons by their pids"),
+    }
+}
+
+impl ControlDesk {
+    async fn nodes(&self) -> Answer {
+        let view = (*self.membership.view()).clone();
+        let quorum = self.membership.status().await.is_some_and(|status| status.quorum);
+        Answer { view: Some(view), local: self.node.0, quorum, ..Answer::default() }
+    }
+
+    fn loads(&self) -> Answer {
+        let row = |load: &loadlevel::NodeLoad| Load {
+            node: load.sample.node,
+            busy_permille: load.sample.busy_permille,
+            memory_used: load.sample.memory_used,
+            memory_total: load.sample.memory_total,
+            cpus: load.sample.cpus,
+            speed: load.sample.speed,
+            runnable: load.sample.runnable,
+            age_ms: u64::try_from(load.age.as_millis()).unwrap_or(u64::MAX),
+            cost: load.cost,
+        };
+        let table = self.load.table();
+        let fastest = self.load.fastnode().map_or(0, |node| node.0);
+        Answer { loads: table.iter().map(row).collect(), fastest, ..Answer::default() }
+    }
+
+    fn placement(&self, wanted: &PlacementRequest) -> Answer {
+        let view = self.membership.view();
+        match loadlevel::placement(wanted.ranks, wanted.per_node, &wanted.hosts, &view, &self.load.table()) {
+            Ok(nodes) => {
+                self.load.placed(&nodes);
+                Answer { nodes: nodes.iter().map(|node| node.0).collect(), view: Some((*view).clone()), ..Answer::default() }
+            }
+            Err(error) => refuse(error),
+        }
+    }
+
+    fn links(&self) -> Answer {
+        let status = self.endpoint.status();
+        let link = |peer: &fabric::PeerStatus| Link {
+            peer: peer.peer.to_string(),
+            address: peer.address.map(|address| address.to_string()).unwrap_or_default(),
+            state: if peer.down { "declared down" } else if peer.connected { "up" } else { "not connected" }.into(),
+            in_flight: peer.in_flight as u64,
+            calls: peer.calls,
+            sent: peer.bytes_sent,
+            received: peer.bytes_received,
+        };
+        let r = status.refused;
+        let causes = [
+            ("stranger", r.stranger),
+            ("wrong key", r.wrong_key),
+            ("wrong cluster", r.wrong_cluster),
+            ("version", r.version),
+            ("garbage", r.garbage),
+            ("too slow", r.too_slow),
+            ("crowded", r.crowded),
+        ];
+        let refused = |(cause, count): (&str, u64)| Refused { cause: cause.into(), count };
+        Answer {
+            links: status.peers.iter().map(link).collect(),
+            refused: causes.into_iter().map(refused).collect(),
+            ..Answer::default()
+        }
+    }
+}
+
+/// `ssid --data`'s.
+pub struct DataDesk {
+    /// The filesystem.
+    pub client: lustre_like_fs::Client,
+    /// The cluster.
+    pub views: watch::Receiver<Arc<View>>,
+}
+
+impl Desk for DataDesk {
+    fn answer(&self, ask: Ask, peer: UCred) -> Answering<'_> {
+        Box::pin(async move {
+            match ask {
+                Ask::Stripe(path) => self.stripe(&path).await,
+                Ask::SetStripe(wanted) => self.set_stripe(&wanted, peer).await,
+                Ask::Space(()) => self.space().await,
+                _ => refuse("this is a question for ssid"),
+            }
+        })
+    }
+
+    fn serve(&self, connection: Connection) -> Option<Connection> {
+        Some(connection)
+    }
+}
+
+impl DataDesk {
+    async fn stripe(&self, path: &[u8]) -> Answer {
+        let Ok(path) = std::str::from_utf8(path) else { return refuse("the path is not UTF-8") };
+        let striping = match self.client.getstripe(path).await {
+            Ok(striping) => striping,
+            Err(error) => return refuse(format!("/ssi/{path}: {error}")),
+        };
+        let layout = match striping {
+            Striping::File(layout) => {
+                Layout { size: layout.stripe_size, count: layout.count(), nodes: layout.osts, directory: false }
+            }
+            Striping::Directory(pattern) => {
+                let pattern = pattern.unwrap_or_default();
+                let size = if pattern.stripe_size == 0 { STRIPE_BYTES_DEFAULT } else { pattern.stripe_size };
+                let count = if pattern.stripe_count == 0 { u32::MAX } else { pattern.stripe_count };
+                Layout { size, count, nodes: Vec::new(), directory: true }
+            }
+        };
+        Answer { layout: Some(layout), ..Answer::default() }
+    }
+
+    async fn set_stripe(&self, wanted: &SetStripe, peer: UCred) -> Answer {
+        let Ok(path) = std::str::from_utf8(&wanted.path) else { return refuse("the path is not UTF-8") };
+        let start = match self.index_of(wanted.first) {
+            Ok(start) => start,
+            Err(answer) => return answer,
+        };
+        let count = if wanted.count == u32::MAX { 0 } else { wanted.count };
+        let pattern = Pattern { stripe_size: wanted.size, stripe_count: count, start };
+        if !pattern.is_valid() {
+            return refuse(format!(
+                "a stripe size of {} bytes: multiples of {STRIPE_BYTES_MIN} up to {STRIPE_BYTES_MAX} can be",
+                wanted.size
+            ));
+        }
+        match self.client.setstripe(path, pattern, peer.uid(), peer.gid()).await {
+            Ok(()) => Answer::default(),
+            Err(error) => refuse(format!("/ssi/{path}: {error}")),
+        }
+    }
+
+    /// The place of a node in the ordered list of object servers, plus one; 0 for none.
+    fn index_of(&self, node: u32) -> Result<u32, Answer> {
+        if node == 0 {
+            return Ok(0);
+        }
+        let view = self.views.borrow();
+        let mut nodes: Vec<u32> = view.nodes.iter().filter(|row| row.is_alive()).map(|row| row.id).collect();
+        nodes.sort_unstable();
+        match nodes.iter().position(|id| *id == node) {
+            Some(index) => Ok(index as u32 + 1),
+            None => Err(refuse(format!("node {node} has no object server that is there"))),
+        }
+    }
+
+    async fn space(&self) -> Answer {
+        let row = |server: ServerSpace| match server.space {
+            Ok(space) => {
+                Space { node: server.node.0, total: space.total, free: space.available, error: String::new() }
+            }
+            Err(error) => Space { node: server.node.0, total: 0, free: 0, error: error.to_string() },
+        };
+        Answer { space: self.client.df().await.into_iter().map(row).collect(), ..Answer::default() }
+    }
+}

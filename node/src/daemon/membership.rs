@@ -1,0 +1,61 @@
+//! A node's way into the cluster table: the first view of a new cluster, and joining one.
+
+use crate::config::{NodeConfig, StateDir};
+use crate::error::Error;
+use base::{Incarnation, NodeId};
+use fabric::{Config, Endpoint, Peer, Role};
+use membership::Node;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+/// The row that a node's configuration makes in the cluster table.
+pub fn row(config: &NodeConfig, incarnation: Incarnation) -> Node {
+    Node {
+        id: config.id,
+        name: config.name.clone(),
+        control_address: config.control_address().to_string(),
+        data_address: config.data_address().to_string(),
+        arch: std::env::consts::ARCH.into(),
+        cpus: config.cpus,
+        memory_bytes: config.memory_mib << 20,
+        speed: config.speed,
+        state: membership::NodeState::Up as i32,
+        incarnation: incarnation.0,
+    }
+}
+
+/// Writes the first view of a new cluster: this node alone.
+///
+/// # Errors
+/// The state directory cannot be written.
+pub fn first_table(state: &StateDir, config: &NodeConfig) -> Result<(), Error> {
+    membership::init_table(&state.0, &config.cluster, row(config, Incarnation(0)), config.pid_region)
+        .map(drop)
+        .map_err(Error::said)
+}
+
+/// Asks the member at `seed` to take this machine in, again and again until `limit` is over; a refusal is final.
+///
+/// # Errors
+/// The refusal, or the last reason why nobody answered.
+pub async fn join(
+    state: &StateDir,
+    mut config: NodeConfig,
+    seed: SocketAddr,
+    key: &fabric::ClusterKey,
+    limit: Duration,
+) -> Result<NodeConfig, Error> {
+    let local = Peer { node: NodeId(0), role: Role::Control };
+    let listen = SocketAddr::new(config.address, 0);
+    let endpoint = Config { local, listen, key: key.clone(), cluster: config.cluster.clone(), limits: Default::default() };
+    let endpoint = Endpoint::bind(endpoint).await.map_err(Error::said)?;
+    let until = Instant::now() + limit;
+    let wanted = row(&config, Incarnation(0));
+    let joined = membership::join(&endpoint, seed, wanted, until.saturating_duration_since(Instant::now())).await;
+    endpoint.close().await;
+    let (id, view) = joined.map_err(|e| Error::Said(format!("join the cluster at {seed}: {e}")))?;
+    membership::persist_joined(&state.0, &view).map_err(Error::said)?;
+    config.id = id.0;
+    config.pid_region = view.pid_region;
+    Ok(config)
+}

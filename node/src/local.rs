@@ -1,0 +1,130 @@
+//! The local cluster: N nodes on one machine, each in a network namespace of its own with an address on a bridge.
+//!
+//! ```text
+//!  ssi cluster up
+//!    '- ssi-local   pid 1 of its own pid, mount and network namespace (and user namespace, for an ordinary user)
+//!         |  br0 -- v1 -- v2 -- v3
+//!         |- ssi-keeper of node1  (network namespace with eth0 = 10.77.0.1)   ssid, ssid --data, ssi-init of its view
+//!         |- ssi-keeper of node2  ...
+//! ```
+//!
+//! Nothing is made outside these namespaces but the state directory. When ssi-local ends, the kernel ends every
+//! process in its pid namespace, and mounts and networks go with the last of them; ssi-local removes the directory.
+
+pub mod lab;
+pub mod network;
+
+use crate::config::StateDir;
+use crate::error::Error;
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+
+/// Nodes that a local cluster may have.
+pub const NODES_MAX: u32 = 32;
+
+/// What a local cluster shall be like.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Plan {
+    /// State directory of the whole cluster; node k's is `node<k>` in it.
+    pub dir: PathBuf,
+    /// How many nodes.
+    pub nodes: u32,
+    /// Ids in each home region.
+    pub pid_region: u32,
+    /// Cores of each node.
+    pub cpus: u32,
+    /// Size limit of each node's object store, bytes; 0: none.
+    pub ost_bytes: u64,
+}
+
+/// A local cluster that runs, as its directory tells.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Running {
+    /// Process id of ssi-local, as the host sees it.
+    pub pid: i32,
+    /// Its start time (clock ticks since boot): tells it from a later process with the same id.
+    pub start_time: u64,
+    /// The plan it was made by.
+    pub plan: Plan,
+}
+
+/// Where a local cluster keeps its state unless told: one for each user.
+pub fn default_dir() -> PathBuf {
+    PathBuf::from(format!("/tmp/ssi-{}", rustix::process::geteuid().as_raw()))
+}
+
+/// The name of node `k`.
+pub fn node_name(k: u32) -> String {
+    format!("node{k}")
+}
+
+impl Plan {
+    /// Says what is wrong with it.
+    ///
+    /// # Errors
+    /// [`Error::Config`].
+    pub fn check(&self) -> Result<(), Error> {
+        if !(1..=NODES_MAX).contains(&self.nodes) {
+            return Err(Error::Config(format!("--nodes {}: a local cluster has 1 to {NODES_MAX} nodes", self.nodes)));
+        }
+        if base::PidRegions::new(self.pid_region).is_none() {
+            return Err(Error::Config(format!("--pid-region {}: a power of two from 512 is needed", self.pid_region)));
+        }
+        // Paths of Unix sockets end at 107 bytes; the longest of ours adds this much.
+        if self.dir.as_os_str().len() + "/node32/run/admin.sock".len() > 107 {
+            return Err(Error::Config(format!("--dir {}: the path is too long for sockets in it", self.dir.display())));
+        }
+        Ok(())
+    }
+
+    /// Node `k`'s state directory.
+    pub fn state(&self, k: u32) -> StateDir {
+        StateDir(self.dir.join(node_name(k)))
+    }
+}
+
+impl Running {
+    fn file(dir: &Path) -> PathBuf {
+        dir.join("cluster.json")
+    }
+
+    /// The local cluster in `dir`, if one runs there.
+    pub fn find(dir: &Path) -> Option<Running> {
+        let text = std::fs::read_to_string(Running::file(dir)).ok()?;
+        let running: Running = serde_json::from_str(&text).ok()?;
+        (start_time(running.pid)? == running.start_time).then_some(running)
+    }
+
+    fn store(&self) -> Result<(), Error> {
+        let path = Running::file(&self.plan.dir);
+        let text = serde_json::to_string(self).map_err(Error::said)?;
+        std::fs::write(&path, text).map_err(|source| Error::File { path, source })
+    }
+}
+
+/// Field 22 of /proc/PID/stat.
+fn start_time(pid: i32) -> Option<u64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(") ")?.1.split(' ').nth(19)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn we_have_a_start_time_and_nobody_has_pid_0() {
+        assert!(start_time(std::process::id() as i32).is_some());
+        assert_eq!(start_time(0), None);
+    }
+
+    #[test]
+    fn a_plan_that_cannot_be_is_refused() {
+        let good = Plan { dir: "/tmp/x".into(), nodes: 3, pid_region: 16_384, cpus: 2, ost_bytes: 0 };
+        good.check().unwrap();
+        assert!(Plan { nodes: 0, ..good.clone() }.check().is_err());
+        assert!(Plan { nodes: 33, ..good.clone() }.check().is_err());
+        assert!(Plan { pid_region: 1000, ..good.clone() }.check().is_err());
+        assert!(Plan { dir: format!("/{}", "x".repeat(100)).into(), ..good }.check().is_err());
+    }
+}

@@ -1,0 +1,101 @@
+//! `ssi node`: a machine becomes a node, starts, stops.
+
+use super::Outcome;
+use super::cluster::Machine;
+use crate::Error;
+use crate::admin::client::Place;
+use crate::admin::wire::Ask;
+use crate::config::{NodeConfig, StateDir, read_key};
+use crate::keeper::Keeper;
+use clap::{Args, Subcommand};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// How long joining may take.
+const JOIN_WITHIN: Duration = Duration::from_secs(10);
+
+/// Nodes.
+#[derive(Debug, Subcommand)]
+pub enum Node {
+    /// Make this machine a member of a cluster (start it with `ssi node start`).
+    Join(Join),
+    /// Run this machine's node in the foreground until it is stopped.
+    Start,
+    /// Stop this machine's node: every process of its view ends.
+    Stop,
+}
+
+/// A machine that joins.
+#[derive(Debug, Args)]
+pub struct Join {
+    /// Address and port of a node that is UP.
+    seed: SocketAddr,
+    /// File with the cluster key.
+    #[arg(long)]
+    key: PathBuf,
+    /// The cluster's name.
+    #[arg(long, default_value = "ssi")]
+    cluster: String,
+    #[command(flatten)]
+    machine: Machine,
+}
+
+/// Where a machine keeps its node's state.
+pub fn default_state_dir() -> PathBuf {
+    PathBuf::from("/var/lib/ssi")
+}
+
+/// Makes the state directory; it must not hold a node yet.
+///
+/// # Errors
+/// It does, or it cannot be made.
+pub fn claim(state: &StateDir) -> Result<(), Error> {
+    if state.config_file().exists() {
+        return Err(Error::Said(format!("{} exists: this machine is a node already", state.config_file().display())));
+    }
+    std::fs::create_dir_all(&state.0).map_err(|source| Error::File { path: state.0.clone(), source })
+}
+
+/// Joins the cluster that the node at `seed` is a member of, and writes the state directory. `config.id` is set
+/// by the cluster.
+///
+/// # Errors
+/// Wrong key, no such cluster, a name in use, no answer within `limit`.
+pub fn become_member(
+    state: &StateDir,
+    config: NodeConfig,
+    seed: SocketAddr,
+    key: &fabric::ClusterKey,
+    limit: Duration,
+) -> Result<u32, Error> {
+    config.check()?;
+    claim(state)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(Error::step("start a runtime"))?;
+    let config = runtime.block_on(crate::daemon::membership::join(state, config, seed, key, limit))?;
+    config.check()?;
+    state.store_key(key)?;
+    state.store(&config)?;
+    Ok(config.id)
+}
+
+impl Node {
+    /// Does it.
+    pub fn run(self, dir: Option<&Path>) -> Outcome {
+        let state = StateDir(dir.map_or_else(default_state_dir, Path::to_path_buf));
+        match self {
+            Node::Join(join) => {
+                let key = read_key(&join.key)?;
+                let config = join.machine.config(&join.cluster, 1, crate::config::PID_REGION);
+                let id = become_member(&state, config, join.seed, &key, JOIN_WITHIN)?;
+                println!("this machine is node {id}; start it: ssi node start --dir {}", state.0.display());
+            }
+            Node::Start => Keeper::new(state)?.run()?,
+            Node::Stop => {
+                Place { run_dir: state.run_dir(), in_view: false }.ask(Ask::Stop(()))?;
+            }
+        }
+        Ok(0)
+    }
+}
