@@ -57,6 +57,7 @@ enum Due {
     Session(u64),
     Spawn(TaskId),
     Unclaimed(TaskId),
+    Homes,
 }
 
 /// A task that a runner told of and no client has claimed since this daemon's start.
@@ -191,6 +192,8 @@ impl Core {
     /// `ssi-init` has told all its tasks: what waited for that goes on.
     fn settled(&mut self) {
         self.settled = true;
+        // Not at once: the first view may be one of before the restart.
+        self.due.insert((self.now + home::GRACE, Due::Homes));
         for event in std::mem::take(&mut self.held) {
             self.dispatch(event);
         }
@@ -198,7 +201,9 @@ impl Core {
 
     fn take_request(&mut self, from: NodeId, request: Request) {
         let track = request.body.as_ref().map_or(Track::Control, Track::of);
-        let errno = match (self.settled, request.body) {
+        // A node that this one's view does not hold for alive, yet or any more, may try again later.
+        let ready = self.settled && self.routes.nodes.is_alive(from);
+        let errno = match (ready, request.body) {
             (false, _) => Errno::AGAIN.raw_os_error() as u32,
             (true, None) => Errno::INVAL.raw_os_error() as u32,
             (true, Some(body)) => {
@@ -290,6 +295,7 @@ impl Core {
                 Due::Session(number) => self.session_due(number),
                 Due::Spawn(task) => self.spawn_due(task),
                 Due::Unclaimed(task) => self.unclaimed_due(task),
+                Due::Homes => self.drop_dead_homes(),
             }
             self.settle_local();
         }

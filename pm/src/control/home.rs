@@ -90,12 +90,7 @@ impl Core {
             return self.resume(id, Resume { node: node.0, ..Resume::default() });
         }
         match self.check_spawn(session, node, spawn.spec) {
-            Err(failed) => {
-                let mut task = Task::resumed(node);
-                task.over = Some(Told::Failed(failed.clone()));
-                self.add_task(id, task);
-                self.tell(id, Told::Failed(failed));
-            }
+            Err(failed) => self.tell(id, Told::Failed(failed)),
             Ok(mut spec) => {
                 self.unclaimed.remove(&id);
                 let until = self.now + SPAWN_LONGEST;
@@ -224,6 +219,10 @@ impl Core {
         task.lagging = false;
         let received = task.take_marks(&resume.received);
         self.tell_state(id);
+        // What it has it need not be kept for, and its acknowledgement may have died with a daemon on the way.
+        for mark in received.iter().filter(|mark| mark.offset > 0) {
+            self.order(id, Order::Acknowledge(mark.clone()));
+        }
         self.order(id, Order::Resume(Resume { received, ..resume }));
     }
 
@@ -271,10 +270,23 @@ impl Core {
             marks.map(|(stream, input)| Told::Accepted(Mark { stream: *stream, offset: input.mark() }));
         let started = task.started.clone().map(Told::Started);
         let changed = task.change.clone().map(Told::Changed);
-        let told: Vec<Told> =
-            started.into_iter().chain(accepted).chain(changed).chain(task.over.clone()).collect();
+        let told: Vec<Told> = started.into_iter().chain(accepted).chain(changed).collect();
         for event in told {
             self.tell(id, event);
+        }
+        self.conclude(id);
+    }
+
+    /// Tells a connected client that nothing more will come from the task; with that both sides forget it. Should the
+    /// message be lost with the connection, the client's next question about the task ends the same way.
+    pub(super) fn conclude(&mut self, id: TaskId) {
+        let Some(session) = self.sessions.get_mut(&id.session).filter(|session| session.client.is_some())
+        else {
+            return;
+        };
+        if let Some(over) = session.tasks.get_mut(&id.index).and_then(|task| task.over.take()) {
+            session.tasks.remove(&id.index);
+            self.tell(id, over);
         }
     }
 

@@ -72,11 +72,8 @@ impl Core {
     pub(super) fn lose(&mut self, id: TaskId, failed: Failed) {
         let Some(task) = self.task(id).filter(|task| task.over.is_none()) else { return };
         task.end_without_status(failed);
-        let told = task.over.clone();
         self.release_shadow(id);
-        if let Some(told) = told {
-            self.tell(id, told);
-        }
+        self.conclude(id);
     }
 
     fn forward(&mut self, id: TaskId, piece: Piece) {

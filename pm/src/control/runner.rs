@@ -12,7 +12,7 @@ use crate::wire::peer::{Body, News, Notice, Order, SpawnMany};
 use crate::wire::{CHANNEL, Change, Mark, Piece, STDOUT, Signal, Started, TaskId};
 use base::NodeId;
 use rustix::io::Errno;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A task that runs here, or has ended and was not forgotten.
 #[derive(Debug, Default)]
@@ -88,6 +88,16 @@ impl Core {
         let orphans: Vec<TaskId> = self.hosted.keys().filter(|task| task.home == node.0).copied().collect();
         for task in orphans {
             self.drop_hosted(task);
+        }
+    }
+
+    /// Tasks that were found here and whose home had gone before this daemon began.
+    pub(super) fn drop_dead_homes(&mut self) {
+        let homes: BTreeSet<NodeId> = self.hosted.keys().map(|task| NodeId(task.home)).collect();
+        for home in homes {
+            if home != self.config.node && !self.routes.nodes.is_alive(home) {
+                self.drop_home(home);
+            }
         }
     }
 
