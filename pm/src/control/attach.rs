@@ -77,13 +77,16 @@ impl Conversation {
             }
         };
         tokio::pin!(writing);
-        tokio::select! {
-            _ = &mut writing => {}
-            () = self.listen() => outbox.close(),
-            () = outbox.closed() => {}
+        let broken = tokio::select! {
+            _ = &mut writing => true,
+            () = self.listen() => false,
+            () = outbox.closed() => false,
+        };
+        outbox.close();
+        if !broken {
+            // What was told before the end still goes out, if the client reads it.
+            let _ = tokio::time::timeout(FLUSH_LONGEST, writing).await;
         }
-        // What was told before the end still goes out, if the client reads it.
-        let _ = tokio::time::timeout(FLUSH_LONGEST, writing).await;
         shared.clients.lock().remove(&client);
         shared.drive(Event::ClientClosed(client));
     }
