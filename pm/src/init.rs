@@ -34,6 +34,8 @@ pub use error::Error;
 
 use crate::sys::ledger::Ledger;
 use crate::view::{self, View, ViewConfig};
+use rustix::fs::Mode;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use rustix::process::Resource;
 use server::{Heirlooms, Server};
 use std::ffi::CString;
@@ -41,17 +43,18 @@ use std::fs;
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 
 /// The name that `ssi-init` is executed by.
 pub const NAME: &str = "ssi-init";
 /// Exit status when the view could not be made.
 pub const EXIT_FAILED: i32 = 1;
+/// Connections that may wait to be accepted.
+const DAEMONS_WAITING_MAX: i32 = 16;
 
 /// Starts `ssi-init` as pid 1 of new namespaces and gives back its pid as the caller sees it: executes
 /// `config.binary` under the name [`NAME`], whose verb is to call [`main`]. The child lives on if the caller dies.
-/// It ends by exit status 0 when it was told to shut down, [`EXIT_FAILED`] (told on stderr) when it could not start.
+/// When `config.init_socket` can be connected to, all stands. It ends by exit status 0 when it was told to shut down, [`EXIT_FAILED`] (told on stderr) when it could not start.
 ///
 /// # Errors
 /// The configuration cannot be handed over, or clone3(2) refused: EPERM without CAP_SYS_ADMIN.
@@ -117,22 +120,26 @@ fn start(config: InitConfig) -> Result<Server, Error> {
     let program = crate::filter::program(config.regions, config.node);
     let listener = crate::sys::seccomp::install(&program).map_err(Error::Filter)?;
     let heirlooms = Heirlooms { listener, ledger, proc_fuse, fs_fuse, fuse_states: Default::default() };
-    Server::new(config, process::Procfs::new(procfs), heirlooms, socket, signals, limits)
+    let server = Server::new(config, process::Procfs::new(procfs), heirlooms, socket, signals, limits)?;
+    server.listen(DAEMONS_WAITING_MAX)?;
+    Ok(server)
 }
 
-/// What stood there is of a former life: the keeper starts one supervisor at a time.
+/// Binds the socket without listening yet: nobody can connect before everything stands. What stood there is of a
+/// former life: the keeper starts one supervisor at a time.
 fn bind(config: &InitConfig) -> io::Result<UnixListener> {
     match fs::remove_file(&config.init_socket) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    let old = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o177));
-    let bound = UnixListener::bind(&config.init_socket);
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    let address = SocketAddrUnix::new(&config.init_socket)?;
+    let old = rustix::process::umask(Mode::from_raw_mode(0o177));
+    let bound = rustix::net::bind(&socket, &address);
     rustix::process::umask(old);
-    let socket = bound?;
-    fs::set_permissions(&config.init_socket, fs::Permissions::from_mode(0o600))?;
-    socket.set_nonblocking(true)?;
-    Ok(socket)
+    bound?;
+    Ok(socket.into())
 }
 
 /// Each task costs descriptors here; tasks themselves keep the limit that we were given.
@@ -143,5 +150,5 @@ fn raise_own_limits() -> Vec<(u32, u64, u64)> {
         Resource::Nofile,
         rustix::process::Rlimit { current: given.maximum, maximum: given.maximum },
     );
-    vec![(libc::RLIMIT_NOFILE as u32, number(given.current), number(given.maximum))]
+    vec![(libc::RLIMIT_NOFILE, number(given.current), number(given.maximum))]
 }

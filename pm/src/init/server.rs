@@ -127,6 +127,12 @@ impl Server {
         })
     }
 
+    /// Lets the daemons connect.
+    pub(super) fn listen(&self, waiting_max: i32) -> Result<(), Error> {
+        rustix::net::listen(&self.socket, waiting_max)
+            .map_err(|errno| Error::Start { what: "listen for the daemons".into(), source: errno.into() })
+    }
+
     /// Serves until it is told to end.
     pub(super) fn serve(&mut self) -> Result<(), Error> {
         while !self.ending {

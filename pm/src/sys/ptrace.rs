@@ -61,6 +61,6 @@ pub fn origin(pid: u32) -> io::Result<Origin> {
         return Err(io::Error::last_os_error());
     }
     // Words: (signo, errno), (code, padding), (pid, uid), value; the earlier of a pair in the low half.
-    let (low, high) = |word: u64| -> (u32, u32) { (word as u32, (word >> 32) as u32) }(info[2]);
-    Ok(Origin { code: info[1] as i32, pid: low, uid: high, value: info[3] })
+    let (pid, uid) = (info[2] as u32, (info[2] >> 32) as u32);
+    Ok(Origin { code: info[1] as i32, pid, uid, value: info[3] })
 }
