@@ -64,8 +64,12 @@ impl Core {
             return;
         }
         task.started = Some(started.clone());
+        let early = std::mem::take(&mut task.early);
         self.tell(id, Told::Started(started));
         self.send_unaccepted(id);
+        for piece in early {
+            self.forward(id, piece);
+        }
     }
 
     /// There will be no more news of the task: it could not be started, or it is lost.
@@ -79,6 +83,11 @@ impl Core {
     fn forward(&mut self, id: TaskId, piece: Piece) {
         let room = self.has_room(id.session);
         let Some(task) = self.task(id) else { return };
+        if task.spec.is_some() {
+            // A client that has not heard of the start would ask for the start again, and for all output.
+            task.early.push(piece);
+            return;
+        }
         if !room {
             // Nothing is lost: ssi-init keeps it, and the stream goes on from the offset that was sent last.
             task.lagging = true;

@@ -14,7 +14,7 @@
 use super::ClientId;
 use super::streams::{Input, Output};
 use crate::wire::client::Event;
-use crate::wire::{CHANNEL, Change, Credentials, Failed, Mark, STDOUT, Started, TaskSpec};
+use crate::wire::{CHANNEL, Change, Credentials, Failed, Mark, Piece, STDOUT, Started, TaskSpec};
 use base::{NodeId, Time};
 use std::collections::BTreeMap;
 
@@ -71,6 +71,8 @@ pub(super) struct Task {
     pub input: BTreeMap<u32, Input>,
     /// Output by stream.
     pub output: BTreeMap<u32, Output>,
+    /// Output that overtook the news of the start; the windows of the streams bound it.
+    pub early: Vec<Piece>,
     /// Output was left out because the client reads too slowly.
     pub lagging: bool,
     /// The pid of its shadow on this node.
@@ -94,6 +96,7 @@ impl Task {
             over: None,
             input: BTreeMap::new(),
             output: BTreeMap::new(),
+            early: Vec::new(),
             lagging: false,
             shadow: None,
         }
