@@ -2,11 +2,13 @@
 //!
 //! ```text
 //!   /proc/meminfo, self, sys, ...   symlink -> /run/ssi/localproc/meminfo, ...   (the view's real procfs)
-//!   /proc/<local pid>               symlink -> /run/ssi/localproc/<pid>          (native: the kernel's own directory)
+//!   /proc/<local pid>/              directory: stat, maps, fd, task, ... symlinks -> /run/ssi/localproc/<pid>/stat, ...
+//!                                              exe, cwd, root as the process has them
 //!   /proc/<foreign pid>/            directory: stat, statm, status, cmdline, comm, environ, ..., task/<tid>/...
 //! ```
 //!
-//! `self` and `thread-self` end in the real procfs, so they resolve for the process that reads them. A *foreign* process runs
+//! A local process is a directory because tools exist (htop) that take nothing else for a process; opening a file in it
+//! ends in the kernel's own. `self` and `thread-self` end in the real procfs, so they resolve for the process that reads them. A *foreign* process runs
 //! on another node; a pid whose process here is only the shadow of a task elsewhere is foreign as well.
 //!
 //! Invariants:

@@ -36,13 +36,23 @@ pub(crate) struct Listing(Vec<Entry>);
 
 impl Listing {
     /// /proc: the names of the real procfs root, and the foreign processes.
-    pub(crate) fn root(local_names: &[Vec<u8>], foreign: &Table, shadows: &BTreeSet<u32>) -> Listing {
+    /// `owner` tells uid and gid of a local one, `None` if it has ended.
+    pub(crate) fn root(
+        local_names: &[Vec<u8>],
+        owner: impl Fn(u32) -> Option<(u32, u32)>,
+        foreign: &Table,
+        shadows: &BTreeSet<u32>,
+    ) -> Listing {
         let mut entries = Vec::with_capacity(local_names.len() + foreign.rows().len());
         let mut pids = BTreeMap::new();
         for name in local_names {
             match parse_pid(name) {
                 Some(pid) if shadows.contains(&pid) => {}
-                Some(pid) => drop(pids.insert(pid, (Node::Local { pid }, 0, 0))),
+                Some(pid) => {
+                    if let Some((uid, gid)) = owner(pid) {
+                        pids.insert(pid, (Node::Local { pid }, uid, gid));
+                    }
+                }
                 None => {
                     let (cookie, node) = (entries.len() as u64 + 1, Node::LocalEntry { hash: hash(name) });
                     entries.push(Entry { cookie, name: name.clone(), node, uid: 0, gid: 0 });
@@ -62,6 +72,18 @@ impl Listing {
         };
         entries.extend(pids.into_iter().map(named));
         Listing(entries)
+    }
+
+    /// The directory of a local process, which has these names in the real procfs.
+    pub(crate) fn local(pid: u32, names: &[Vec<u8>], uid: u32, gid: u32) -> Listing {
+        let entry = |(name, cookie): (&Vec<u8>, u64)| Entry {
+            cookie,
+            name: name.clone(),
+            node: Node::of_local(pid, name, 0),
+            uid,
+            gid,
+        };
+        Listing(names.iter().zip(1..).map(entry).collect())
     }
 
     /// The directory of a foreign process owned by `uid` and `gid`.
@@ -120,8 +142,10 @@ impl Listing {
 /// Type and permission bits of a node.
 pub(crate) fn mode(node: Node) -> u32 {
     match node {
-        Node::Root | Node::Process { .. } | Node::Tasks { .. } | Node::Task { .. } => 0o040_555,
-        Node::Local { .. } | Node::LocalEntry { .. } => 0o120_777,
+        Node::Root | Node::Local { .. } | Node::Process { .. } | Node::Tasks { .. } | Node::Task { .. } => {
+            0o040_555
+        }
+        Node::LocalEntry { .. } | Node::LocalFile { .. } | Node::LocalLink { .. } => 0o120_777,
         Node::ProcessFile { file, .. } | Node::ProcessLink { file, .. } | Node::TaskFile { file, .. } => {
             let file = FILES[usize::from(file)];
             file.mode | if file.link { 0o120_000 } else { 0o100_000 }
@@ -140,11 +164,11 @@ pub(crate) fn attr(node: Node, uid: u32, gid: u32) -> Attr {
 pub(crate) fn entry(node: Node, uid: u32, gid: u32) -> EntryOut {
     let valid = match node {
         Node::Local { .. } | Node::Process { .. } | Node::Task { .. } => PID_VALID,
-        Node::ProcessLink { .. } => Duration::ZERO,
+        Node::ProcessLink { .. } | Node::LocalLink { .. } => Duration::ZERO,
         _ => NAME_VALID,
     };
     let attr_valid =
-        if matches!(node, Node::LocalEntry { .. } | Node::Local { .. }) { NAME_VALID } else { PID_VALID };
+        if matches!(node, Node::LocalEntry { .. } | Node::LocalFile { .. }) { NAME_VALID } else { PID_VALID };
     EntryOut { nodeid: node.id(), generation: 0, entry_valid: valid, attr_valid, attr: attr(node, uid, gid) }
 }
 
@@ -156,7 +180,12 @@ mod tests {
     fn root() -> Listing {
         let row = |pid| ProcessRow { pid, ..Default::default() };
         let names = ["meminfo", "self", "7", "40", "300"].map(|name| name.as_bytes().to_vec());
-        Listing::root(&names, &Table::new(vec![row(50), row(40), row(300)]), &BTreeSet::from([300]))
+        Listing::root(
+            &names,
+            |_| Some((0, 0)),
+            &Table::new(vec![row(50), row(40), row(300)]),
+            &BTreeSet::from([300]),
+        )
     }
 
     #[test]

@@ -3,7 +3,8 @@
 //! ```text
 //!   63      56 55       32 31        8 7       0
 //!  | class    | pid        | tid       | file    |     LocalEntry: class, then 56 bits of the name's hash
-//!                           | salt      | file    |     ProcessLink
+//!                           | salt      | file    |     ProcessLink, LocalLink
+//!                           | hash of the name    |     LocalFile
 //! ```
 
 /// A file of the directory of a foreign process.
@@ -69,8 +70,12 @@ pub(crate) fn file_index(name: &str) -> Option<u8> {
 pub(crate) enum Node {
     /// /proc itself.
     Root,
-    /// A local process: a symlink.
+    /// The directory of a local process.
     Local { pid: u32 },
+    /// A file in it, known by the hash of its name: a symlink to the real one.
+    LocalFile { pid: u32, hash: u32 },
+    /// `exe`, `cwd` or `root` in it (an index of [`FILES`]); see [`Node::ProcessLink`].
+    LocalLink { pid: u32, salt: u32, file: u8 },
     /// Another entry of the real procfs root, known by the hash of its name: a symlink.
     LocalEntry { hash: u64 },
     /// The directory of a foreign process.
@@ -106,6 +111,15 @@ impl Node {
         }
     }
 
+    /// The entry `name` of the directory of a local process.
+    pub(crate) fn of_local(pid: u32, name: &[u8], salt: u32) -> Node {
+        let index = str::from_utf8(name).ok().and_then(file_index);
+        match index.filter(|index| FILES[usize::from(*index)].link) {
+            Some(file) => Node::LocalLink { pid, salt, file },
+            None => Node::LocalFile { pid, hash: hash(name) as u32 },
+        }
+    }
+
     /// The node id; pids and tids are below 2^24 (a kernel's end at 2^22).
     pub(crate) fn id(self) -> u64 {
         let pack = |class: u64, pid: u32, tid: u32, file: u8| {
@@ -121,6 +135,8 @@ impl Node {
             Node::Task { pid, tid } => pack(6, pid, tid, 0),
             Node::TaskFile { pid, tid, file } => pack(7, pid, tid, file),
             Node::ProcessLink { pid, salt, file } => pack(8, pid, salt, file),
+            Node::LocalLink { pid, salt, file } => pack(9, pid, salt, file),
+            Node::LocalFile { pid, hash } => pack(10, pid, 0, 0) | u64::from(hash),
         }
     }
 
@@ -137,12 +153,14 @@ impl Node {
             6 => Node::Task { pid, tid },
             7 => Node::TaskFile { pid, tid, file },
             8 => Node::ProcessLink { pid, salt: tid, file },
+            9 => Node::LocalLink { pid, salt: tid, file },
+            10 => Node::LocalFile { pid, hash: id as u32 },
             _ => return None,
         };
         let is = |wanted: fn(&File) -> bool| FILES.get(usize::from(file)).is_some_and(wanted);
         let known = match node {
             Node::ProcessFile { .. } => is(|file| !file.link),
-            Node::ProcessLink { .. } => is(|file| file.link),
+            Node::ProcessLink { .. } | Node::LocalLink { .. } => is(|file| file.link),
             Node::TaskFile { .. } => is(|file| file.in_task),
             _ => true,
         };
@@ -167,7 +185,8 @@ mod tests {
         fn every_node_comes_back_from_its_id(pid in 0u32..1 << 22, tid in 0u32..1 << 22, file in 0..FILES.len() as u8, name: Vec<u8>) {
             let mut nodes = vec![
                 Node::Root, Node::Local { pid }, Node::LocalEntry { hash: hash(&name) }, Node::Process { pid },
-                Node::of_process(pid, file, tid), Node::Tasks { pid }, Node::Task { pid, tid },
+                Node::of_process(pid, file, tid), Node::of_local(pid, &name, tid), Node::of_local(pid, b"exe", tid),
+                Node::Tasks { pid }, Node::Task { pid, tid },
             ];
             if FILES[usize::from(file)].in_task {
                 nodes.push(Node::TaskFile { pid, tid, file });

@@ -44,6 +44,7 @@ impl ProcFs {
             silence: Mutex::default(),
             handles: Handles::new(),
             names: Mutex::default(),
+            file_names: Mutex::default(),
             salts: AtomicU32::new(1),
         };
         Arc::new(ProcFs { tree: Arc::new(tree), runtime })
@@ -79,6 +80,8 @@ struct Tree {
     /// Names of the real procfs root by their hashes. Filled on demand: the kernel may ask for what it learnt from the
     /// daemon before.
     names: Mutex<HashMap<u64, Vec<u8>>>,
+    /// The same of the directories of local processes.
+    file_names: Mutex<HashMap<u32, Vec<u8>>>,
     /// See [`Node::ProcessLink`].
     salts: AtomicU32,
 }
@@ -88,18 +91,31 @@ impl Tree {
     fn answer_at_once(&self, node: Node, request: Request) -> Option<Request> {
         let Request { header, operation, reply } = request;
         match (&operation, node) {
-            (Operation::Lookup { name }, Node::Root) => {
-                if let Some(found) = self.look_up_local(name) {
+            (Operation::Lookup { name }, Node::Root | Node::Local { .. }) => {
+                if let Some(found) = self.look_up_local(node, name) {
                     answer(reply, found, |reply, entry| reply.entry(&entry));
                     return None;
                 }
             }
-            (Operation::GetAttr { .. }, Node::Root | Node::Local { .. } | Node::LocalEntry { .. }) => {
+            (Operation::GetAttr { .. }, Node::Local { pid }) => {
+                let owner = snapshot::owner(self.procfs.as_fd(), pid).ok_or(Errno::NOENT);
+                answer(reply, owner, |reply, (uid, gid)| {
+                    reply.attr(&listing::attr(node, uid, gid), PID_VALID)
+                });
+                return None;
+            }
+            (
+                Operation::GetAttr { .. },
+                Node::Root | Node::LocalEntry { .. } | Node::LocalFile { .. } | Node::LocalLink { .. },
+            ) => {
                 reply.attr(&listing::attr(node, 0, 0), NAME_VALID);
                 return None;
             }
-            (Operation::ReadLink, Node::Local { .. } | Node::LocalEntry { .. }) => {
-                answer(reply, self.local_target(node), |reply, target| reply.data(&target));
+            (
+                Operation::ReadLink,
+                Node::LocalEntry { .. } | Node::LocalFile { .. } | Node::LocalLink { .. },
+            ) => {
+                answer(reply, self.local_target(node, &header), |reply, target| reply.data(&target));
                 return None;
             }
             (Operation::Read { .. } | Operation::ReadDir { .. } | Operation::ReadDirPlus { .. }, _)
@@ -189,34 +205,56 @@ impl Tree {
         }
     }
 
-    /// A name in /proc, if this node alone can tell.
-    fn look_up_local(&self, name: &OsStr) -> Option<Result<fuse::EntryOut, Errno>> {
+    /// A name in /proc or in the directory of a local process, if this node alone can tell.
+    fn look_up_local(&self, parent: Node, name: &OsStr) -> Option<Result<fuse::EntryOut, Errno>> {
         let name = name.as_bytes();
-        match parse_pid(name) {
-            Some(pid) if self.table.shadows().contains(&pid) => None,
-            Some(pid) if snapshot::exists(self.procfs.as_fd(), pid) => {
-                Some(Ok(listing::entry(Node::Local { pid }, 0, 0)))
+        match (parent, parse_pid(name)) {
+            (Node::Root, Some(pid)) if self.table.shadows().contains(&pid) => None,
+            (Node::Root, Some(pid)) => {
+                let (uid, gid) = snapshot::owner(self.procfs.as_fd(), pid)?;
+                Some(Ok(listing::entry(Node::Local { pid }, uid, gid)))
             }
-            Some(_) => None,
-            None => {
-                let known = rustix::fs::statat(&self.procfs, name, AtFlags::SYMLINK_NOFOLLOW);
-                Some(known.map(|_| {
-                    let hash = hash(name);
-                    self.names.lock().entry(hash).or_insert_with(|| name.to_vec());
-                    listing::entry(Node::LocalEntry { hash }, 0, 0)
+            (Node::Root, None) => Some(self.exists(name).map(|()| {
+                let hash = hash(name);
+                self.names.lock().entry(hash).or_insert_with(|| name.to_vec());
+                listing::entry(Node::LocalEntry { hash }, 0, 0)
+            })),
+            (Node::Local { pid }, _) => {
+                let path = [pid.to_string().as_bytes(), b"/", name].concat();
+                Some(self.exists(&path).map(|()| {
+                    let node = Node::of_local(pid, name, self.salt());
+                    if let Node::LocalFile { hash, .. } = node {
+                        self.file_names.lock().entry(hash).or_insert_with(|| name.to_vec());
+                    }
+                    listing::entry(node, 0, 0)
                 }))
             }
+            _ => None,
         }
     }
 
+    fn exists(&self, path: &[u8]) -> Result<(), Errno> {
+        rustix::fs::statat(&self.procfs, path, AtFlags::SYMLINK_NOFOLLOW).map(|_| ())
+    }
+
     /// Where a symlink into the real procfs leads.
-    fn local_target(&self, node: Node) -> Result<Vec<u8>, Errno> {
-        let name = match node {
-            Node::Local { pid } => pid.to_string().into_bytes(),
+    fn local_target(&self, node: Node, header: &Header) -> Result<Vec<u8>, Errno> {
+        let path = match node {
             Node::LocalEntry { hash } => self.local_name(hash)?,
+            Node::LocalFile { pid, hash } => {
+                [pid.to_string().as_bytes(), b"/", &self.local_file_name(pid, hash)?].concat()
+            }
+            Node::LocalLink { pid, file, .. } => {
+                let name = FILES[usize::from(file)].name;
+                let text = snapshot::local_link(self.procfs.as_fd(), pid, name, header.uid, header.gid);
+                match text.map_err(absent)? {
+                    Some(text) => return Ok(text),
+                    None => format!("{pid}/{name}").into_bytes(),
+                }
+            }
             _ => return Err(Errno::INVAL),
         };
-        Ok([LOCAL_PROC.as_bytes(), b"/", &name].concat())
+        Ok([LOCAL_PROC.as_bytes(), b"/", &path].concat())
     }
 
     fn local_name(&self, wanted: u64) -> Result<Vec<u8>, Errno> {
@@ -227,6 +265,16 @@ impl Tree {
                 all.into_iter().filter(|name| parse_pid(name).is_none()).map(|name| (hash(&name), name)),
             );
         }
+        names.get(&wanted).cloned().ok_or(Errno::STALE)
+    }
+
+    fn local_file_name(&self, pid: u32, wanted: u32) -> Result<Vec<u8>, Errno> {
+        if let Some(name) = self.file_names.lock().get(&wanted) {
+            return Ok(name.clone());
+        }
+        let all = snapshot::entry_names(self.procfs.as_fd(), &pid.to_string())?;
+        let mut names = self.file_names.lock();
+        names.extend(all.into_iter().map(|name| (hash(&name) as u32, name)));
         names.get(&wanted).cloned().ok_or(Errno::STALE)
     }
 
@@ -267,7 +315,10 @@ impl Tree {
     /// Who owns a node of a foreign process.
     async fn owner(&self, node: Node) -> Result<(u32, u32), Errno> {
         match node {
-            Node::Root | Node::Local { .. } | Node::LocalEntry { .. } => Ok((0, 0)),
+            Node::Local { pid } => snapshot::owner(self.procfs.as_fd(), pid).ok_or(Errno::SRCH),
+            Node::Root | Node::LocalEntry { .. } | Node::LocalFile { .. } | Node::LocalLink { .. } => {
+                Ok((0, 0))
+            }
             Node::Process { pid }
             | Node::ProcessFile { pid, .. }
             | Node::ProcessLink { pid, .. }
@@ -369,7 +420,13 @@ impl Tree {
         let listing = match node {
             Node::Root => {
                 let names = snapshot::entry_names(self.procfs.as_fd(), ".")?;
-                Listing::root(&names, &*self.rows().await, &self.table.shadows())
+                let owner = |pid| snapshot::owner(self.procfs.as_fd(), pid);
+                Listing::root(&names, owner, &*self.rows().await, &self.table.shadows())
+            }
+            Node::Local { pid } => {
+                let names = snapshot::entry_names(self.procfs.as_fd(), &pid.to_string())?;
+                let (uid, gid) = self.owner(node).await?;
+                Listing::local(pid, &names, uid, gid)
             }
             Node::Process { pid } => {
                 let (uid, gid) = self.owner(node).await?;

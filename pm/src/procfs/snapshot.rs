@@ -70,9 +70,29 @@ pub fn read_file(procfs: BorrowedFd<'_>, pid: u32, name: &str, uid: u32, gid: u3
     read_at(dir.as_fd(), file.name).map_err(gone)
 }
 
-/// Owner (uid, gid) of the process directory `pid`, `None` if there is no such process.
-pub(crate) fn exists(procfs: BorrowedFd<'_>, pid: u32) -> bool {
-    rustix::fs::statat(procfs, pid.to_string(), AtFlags::SYMLINK_NOFOLLOW).is_ok()
+/// Owner (uid, gid) of the directory of the process `pid`, `None` if there is no such process.
+pub(crate) fn owner(procfs: BorrowedFd<'_>, pid: u32) -> Option<(u32, u32)> {
+    let stat = rustix::fs::statat(procfs, pid.to_string(), AtFlags::SYMLINK_NOFOLLOW).ok()?;
+    Some((stat.st_uid, stat.st_gid))
+}
+
+/// Where `exe`, `cwd` or `root` (`name`) of the local process `pid` leads, for a reader with this uid and gid: a text that
+/// can be followed. `None` if only the real link itself leads there: the process lives in other mounts than the view's
+/// first process, or under another root, or its file has been removed.
+pub(crate) fn local_link(
+    procfs: BorrowedFd<'_>,
+    pid: u32,
+    name: &str,
+    uid: u32,
+    gid: u32,
+) -> Result<Option<Vec<u8>>, Errno> {
+    let text = read_file(procfs, pid, name, uid, gid)?;
+    let link = |path: String| rustix::fs::readlinkat(procfs, path, Vec::new()).ok();
+    let same_mounts =
+        link(format!("{pid}/ns/mnt")).is_some_and(|mounts| Some(mounts) == link("1/ns/mnt".to_owned()));
+    let same_root = link(format!("{pid}/root")).is_some_and(|root| root.as_bytes() == b"/");
+    let there = text.starts_with(b"/") && !text.ends_with(b" (deleted)");
+    Ok((same_mounts && same_root && there).then_some(text))
 }
 
 /// The names in the directory `path` below `dir`, without `.` and `..`, in the kernel's order.
