@@ -121,13 +121,17 @@ impl Client {
         Ok(reply)
     }
 
+    /// The layout of a file that was met before.
+    fn known_layout(&self, ino: u64) -> Option<Arc<Layout>> {
+        self.layouts.lock().get(&ino).cloned()
+    }
+
     /// Where the bytes of the regular file `ino` lie.
     ///
     /// # Errors
     /// EINVAL if it is none.
     pub async fn layout(&self, ino: u64) -> Result<Arc<Layout>, Error> {
-        let known = self.layouts.lock().get(&ino).cloned();
-        match known {
+        match self.known_layout(ino) {
             Some(layout) => Ok(layout),
             None => {
                 let reply = self.ask(MetaVerb::Getattr(ino)).await?;

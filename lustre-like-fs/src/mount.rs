@@ -56,8 +56,10 @@ impl Filesystem for Mount {
         let Request { header, operation, reply } = request;
         match operation {
             Operation::Forget { .. } | Operation::Interrupt { .. } => reply.none(),
-            // Nothing is held back that a close would have to send; directories need no opening.
-            Operation::Flush { .. } | Operation::ReleaseDir { .. } | Operation::Destroy => reply.empty(),
+            // Nothing is held back that a close would have to send: the kernel need not ask again.
+            Operation::Flush { .. } => reply.error(Errno::NOSYS),
+            // Directories need no opening.
+            Operation::ReleaseDir { .. } | Operation::Destroy => reply.empty(),
             Operation::OpenDir { .. } => reply.opened(0, 0),
             operation => {
                 let client = self.client.clone();

@@ -242,6 +242,26 @@ fn a_program_does_not_see_the_daemon_being_replaced() {
 }
 
 #[test]
+fn files_on_a_node_that_is_down_can_be_seen_and_removed() {
+    run("files_on_a_node_that_is_down_can_be_seen_and_removed", |mounted| {
+        mounted.sh("head -c 4M /dev/urandom > file; mkdir dir; head -c 4M /dev/urandom > dir/file");
+        let mut cluster = mounted.cluster.take().unwrap();
+        mounted.runtime.block_on(cluster.stop(3));
+        cluster.set_state(3, membership::NodeState::Down);
+        let read = mounted.try_sh("exec timeout 5 cat file");
+        assert_eq!(read.status.code(), Some(1), "an error, and at once");
+        assert!(String::from_utf8_lossy(&read.stderr).contains("not connected"));
+        mounted.sh("ls; mv file moved; rm moved; rm -rf dir; test $(ls | wc -l) = 0; echo new > new; test $(cat new) = new");
+        mounted.runtime.block_on(cluster.resume(3));
+        cluster.set_state(3, membership::NodeState::Up);
+        mounted.cluster = Some(cluster);
+        let cluster = mounted.cluster.as_ref().unwrap();
+        let gone = async || cluster.objects(3).is_empty();
+        mounted.runtime.block_on(until("its objects are destroyed when it is back", gone));
+    });
+}
+
+#[test]
 fn servers_may_restart_under_programs() {
     run("servers_may_restart_under_programs", |mounted| {
         let script =
@@ -274,47 +294,69 @@ fn servers_may_restart_under_programs() {
 
 #[test]
 fn a_full_disk_is_enospc_and_nothing_is_lost() {
+    on_a_small_disk("a_full_disk_is_enospc_and_nothing_is_lost", 2, c"size=12m");
+}
+
+#[test]
+fn a_disk_that_metadata_and_objects_fill_together_can_be_emptied() {
+    on_a_small_disk("a_disk_that_metadata_and_objects_fill_together_can_be_emptied", 1, c"size=64m");
+}
+
+/// Fills the disk of `node`, which is small, by real writes; then makes room.
+fn on_a_small_disk(name: &str, node: u32, size: &std::ffi::CStr) {
     if !is_inner() {
-        return in_a_namespace("a_full_disk_is_enospc_and_nothing_is_lost");
+        return in_a_namespace(name);
     }
     let directory = tempfile::tempdir().unwrap();
-    let small = directory.path().join("2");
+    let small = directory.path().join(node.to_string());
     std::fs::create_dir(&small).unwrap();
-    let options = Some(c"size=12m");
-    if let Err(why) =
-        rustix::mount::mount("tmpfs", &small, c"tmpfs", rustix::mount::MountFlags::empty(), options)
-    {
+    let flags = rustix::mount::MountFlags::empty();
+    if let Err(why) = rustix::mount::mount("tmpfs", &small, c"tmpfs", flags, Some(size)) {
         println!("skipped: no tmpfs: {why}");
         return;
     }
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
         let cluster = Cluster::start_in(3, directory.path()).await;
-        let client = cluster.client(1);
-        let kept = create(&client, "kept", REGULAR).await.unwrap();
-        let bytes: Vec<u8> = (0..3_000_000u32).map(|at| (at / 3) as u8).collect();
-        client.write(kept, 0, bytes.clone().into()).await.unwrap();
-        client.sync(kept).await.unwrap();
-        let ino = create(&client, "filler", REGULAR).await.unwrap();
-        let mut at = 0;
-        let error = loop {
-            match client.write(ino, at, vec![1u8; 1 << 20].into()).await {
-                Ok(written) => at += written,
-                Err(error) => break error,
-            }
-            assert!(at < 100 << 20, "the disk never fills");
-        };
-        assert_eq!(error.errno(), rustix::io::Errno::NOSPC);
-        assert_eq!(read(&client, kept, 0, 3_000_000).await.unwrap(), bytes);
-        assert_eq!(read(&client, ino, at - 10, 10).await.unwrap(), [1; 10]);
-        let name = lustre_like_fs::wire::Place { parent: 1, name: "filler".into() };
-        client.change(client.caller(0, 0), lustre_like_fs::wire::MetaVerb::Unlink(name)).await.unwrap();
-        let room = async || {
-            client.write(kept, 3_000_000, vec![2u8; 6 << 20].into()).await.is_ok_and(|n| n == 6 << 20)
-        };
-        until("there is room again", room).await;
+        fill_and_empty(&cluster.client(1)).await;
     });
     drop(runtime);
     let _ = rustix::mount::unmount(small.as_path(), rustix::mount::UnmountFlags::DETACH);
     println!("\n{DONE}");
+}
+
+async fn fill_and_empty(client: &Client) {
+    let kept = create(client, "kept", REGULAR).await.unwrap();
+    let bytes: Vec<u8> = (0..3_000_000u32).map(|at| (at / 3) as u8).collect();
+    client.write(kept, 0, bytes.clone().into()).await.unwrap();
+    client.sync(kept).await.unwrap();
+    let ino = create(client, "filler", REGULAR).await.unwrap();
+    let mut at = 0;
+    let error = loop {
+        match client.write(ino, at, vec![1u8; 1 << 20].into()).await {
+            Ok(written) => at += written,
+            Err(error) => break error,
+        }
+        assert!(at < 1 << 30, "the disk never fills");
+    };
+    assert_eq!(error.errno(), rustix::io::Errno::NOSPC);
+    assert_eq!(read(client, kept, 0, 3_000_000).await.unwrap(), bytes);
+    assert_eq!(read(client, ino, at - 10, 10).await.unwrap(), [1; 10]);
+    // Names until they are refused, or until there are so many that they would have been.
+    for number in 0..3_000 {
+        match create(client, &format!("name{number}"), REGULAR).await {
+            Ok(_) => {}
+            Err(error) => {
+                assert_eq!(error.errno(), rustix::io::Errno::NOSPC);
+                break;
+            }
+        }
+    }
+    let name = lustre_like_fs::wire::Place { parent: 1, name: "filler".into() };
+    client.change(client.caller(0, 0), lustre_like_fs::wire::MetaVerb::Unlink(name)).await.unwrap();
+    let room =
+        async || client.write(kept, 3_000_000, vec![2u8; 6 << 20].into()).await.is_ok_and(|n| n == 6 << 20);
+    until("there is room again", room).await;
+    until("for names too", async || create(client, "after", REGULAR).await.is_ok()).await;
+    client.sync(kept).await.unwrap();
 }

@@ -13,8 +13,14 @@ impl Client {
     /// # Errors
     /// ENOENT; what a server says, or that it does not.
     pub async fn getattr(&self, ino: u64) -> Result<Attr, Error> {
-        let reply = self.ask(MetaVerb::Getattr(ino)).await?;
-        self.complete(reply).await
+        let Some(layout) = self.known_layout(ino) else {
+            let reply = self.ask(MetaVerb::Getattr(ino)).await?;
+            return self.complete(reply).await;
+        };
+        let (reply, objects) =
+            tokio::join!(self.ask(MetaVerb::Getattr(ino)), glimpse(&self.peers, ino, &layout));
+        let attr = reply?.attr.ok_or(Errno::IO)?;
+        Ok(merge(attr, &layout, &objects?))
     }
 
     /// Adds to the metadata server's reply what the objects know.

@@ -6,6 +6,7 @@ use super::store::{Disk, Persist};
 use crate::clock::now_ns;
 use crate::error::Error;
 use crate::layout::Layout;
+use crate::ost::objects::{reserve, room};
 use crate::peers::servers;
 use crate::wire::{MetaReply, MetaRequest, MetaVerb};
 use base::NodeId;
@@ -14,7 +15,7 @@ use membership::View;
 use parking_lot::Mutex;
 use prost::Message as _;
 use rustix::io::Errno;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use tokio::sync::{Notify, mpsc, oneshot};
@@ -51,9 +52,10 @@ impl MetadataServer {
         let persist = disk.persist();
         let namespace = Namespace::open(disk, now_ns())?;
         let (queue, jobs) = mpsc::channel(QUEUE_MAX);
+        let disk = directory.clone();
         let thread = std::thread::Builder::new()
             .name("ssi-mds".into())
-            .spawn(move || run(namespace, jobs))
+            .spawn(move || run(namespace, jobs, &disk))
             .map_err(|source| Error::Directory { path: directory.display().to_string(), source })?;
         let thread = Mutex::new(Some(thread));
         Ok(Arc::new(MetadataServer { queue, persist, purge: Notify::new(), thread }))
@@ -112,21 +114,24 @@ impl MetadataServer {
 impl Service for MetadataServer {
     fn handle(self: Arc<Self>, _from: Peer, request: Message) -> Reply {
         Box::pin(async move {
-            let reply = self.answer(request).await.unwrap_or_else(|error| MetaReply {
-                errno: error.errno().raw_os_error().unsigned_abs(),
-                ..MetaReply::default()
-            });
+            let reply = self.answer(request).await.unwrap_or_else(|error| failed(error.errno()));
             Message { head: reply.encode_to_vec().into(), bulk: bytes::Bytes::new() }
         })
     }
 }
 
-fn run(mut namespace: Namespace<Disk>, mut jobs: mpsc::Receiver<Job>) {
+fn run(mut namespace: Namespace<Disk>, mut jobs: mpsc::Receiver<Job>, directory: &Path) {
+    let mut room = Room { directory, is_short: false, looked_at: None };
     while let Some(job) = jobs.blocking_recv() {
         match job {
             Job::Request(request, answer) => {
+                let now = now_ns();
+                let reply = match room.is_short(now) && grows(&request) {
+                    true => failed(Errno::NOSPC),
+                    false => namespace.handle(now, request),
+                };
                 // Whoever asked may be gone; the change stands all the same.
-                let _ = answer.send(namespace.handle(now_ns(), request));
+                let _ = answer.send(reply);
             }
             Job::View(view) => {
                 namespace.set_servers(servers(&view));
@@ -141,6 +146,38 @@ fn run(mut namespace: Namespace<Disk>, mut jobs: mpsc::Receiver<Job>) {
             Job::Stop => return,
         }
     }
+}
+
+/// Whether the store's disk is nearly full. The store cannot go on after it has found it full, so it must not.
+struct Room<'a> {
+    directory: &'a Path,
+    is_short: bool,
+    looked_at: Option<i64>,
+}
+
+impl Room<'_> {
+    /// Looks at most ten times a second.
+    fn is_short(&mut self, now: i64) -> bool {
+        const INTERVAL_NS: i64 = 100_000_000;
+        if self.looked_at.is_none_or(|at| (now - at).abs() >= INTERVAL_NS) {
+            self.looked_at = Some(now);
+            // Half of what the objects leave free: they stop first.
+            self.is_short = room(self.directory).is_ok_and(|room| room.available < reserve(room.total) / 2);
+        }
+        self.is_short
+    }
+}
+
+/// Whether a request makes something that stays; removing must go on when the disk is full.
+fn grows(request: &MetaRequest) -> bool {
+    matches!(
+        request.verb,
+        Some(MetaVerb::Create(_) | MetaVerb::Link(_) | MetaVerb::Setxattr(_) | MetaVerb::Rename(_))
+    )
+}
+
+fn failed(errno: Errno) -> MetaReply {
+    MetaReply { errno: errno.raw_os_error().unsigned_abs(), ..MetaReply::default() }
 }
 
 /// Whether the life of a node is over for everybody. A life that the view does not know yet is not.

@@ -10,6 +10,8 @@ use rustix::io::Errno;
 
 /// Direct, so that every read and write is asked; several writers of one file at once.
 pub(super) const OPEN_FLAGS: u32 = open_flags::DIRECT_IO | open_flags::PARALLEL_DIRECT_WRITES;
+/// Each waits for the server with the patience of any request.
+const RELEASE_ATTEMPTS_MAX: u32 = 60;
 const SEEK_DATA: u32 = 3;
 const SEEK_HOLE: u32 = 4;
 
@@ -18,10 +20,7 @@ impl Task {
         let ino = self.header.nodeid;
         match operation {
             Operation::Open { .. } => self.open().await,
-            Operation::Release { fh, .. } => {
-                self.client.ask(MetaVerb::Release(self.client.handle(ino, fh))).await?;
-                empty_answer()
-            }
+            Operation::Release { fh, .. } => self.release(fh).await,
             Operation::Read { offset, size, .. } => self.read(offset, size).await,
             Operation::Write { offset, data, flags, cached, .. } => {
                 self.write(offset, data, flags, cached).await
@@ -47,6 +46,17 @@ impl Task {
         let handle = self.client.handle(self.header.nodeid, self.caller.operation.sequence);
         self.client.ask(MetaVerb::Open(handle.clone())).await?;
         Ok(Box::new(move |reply| reply.opened(handle.handle, OPEN_FLAGS)))
+    }
+
+    /// Nobody waits for a release, and one that is lost keeps a file's room for as long as this node lives.
+    async fn release(&self, handle: u64) -> Answer {
+        for _ in 0..RELEASE_ATTEMPTS_MAX {
+            match self.client.ask(MetaVerb::Release(self.client.handle(self.header.nodeid, handle))).await {
+                Err(Error::Unreachable { .. }) => {}
+                other => return other.and_then(|_| empty_answer()),
+            }
+        }
+        empty_answer()
     }
 
     async fn read(&self, offset: u64, size: u32) -> Answer {

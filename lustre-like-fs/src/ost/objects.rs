@@ -20,6 +20,8 @@ const FANOUT: usize = 256;
 const APPENDS: &str = "user.ssi.appends";
 /// The largest value of that attribute.
 const APPENDS_BYTES_MAX: usize = 4_096;
+/// The largest reserve.
+const RESERVE_BYTES_MAX: u64 = 64 << 20;
 const NANOS: i64 = 1_000_000_000;
 
 /// Which object: of which file, and its number in it.
@@ -106,7 +108,8 @@ impl Objects {
 
     /// Puts `bytes` at `offset`, making the object if need be. Returns how many were written, and why not all.
     pub fn write(&self, name: ObjectName, offset: u64, bytes: &[u8]) -> (u64, Option<Errno>) {
-        let file = match self.made(name) {
+        let end = offset.saturating_add(bytes.len() as u64);
+        let file = match self.made(name).and_then(|file| self.check_room(&file, end).map(|()| file)) {
             Ok(file) => file,
             Err(errno) => return (0, Some(errno)),
         };
@@ -120,6 +123,16 @@ impl Objects {
             }
         }
         (done as u64, None)
+    }
+
+    /// ENOSPC if the object would grow to `end` and eat the reserve.
+    fn check_room(&self, file: &File, end: u64) -> Result<(), Errno> {
+        let length = rustix::fs::fstat(file)?.st_size.unsigned_abs();
+        let growth = end.saturating_sub(length);
+        if growth > 0 && growth > self.space()?.available {
+            return Err(Errno::NOSPC);
+        }
+        Ok(())
     }
 
     /// The object as it is; `None` if there is none.
@@ -254,6 +267,22 @@ impl Objects {
             result => result,
         }
     }
+}
+
+/// Room on the disk that holds `directory`.
+///
+/// # Errors
+/// What the disk says.
+pub fn room(directory: &Path) -> Result<Space, Errno> {
+    let stat = rustix::fs::statvfs(directory)?;
+    let bytes = |blocks: u64| blocks.saturating_mul(stat.f_frsize);
+    Ok(Space { total: bytes(stat.f_blocks), free: bytes(stat.f_bfree), available: bytes(stat.f_bavail) })
+}
+
+/// Bytes of a disk of `total` bytes that objects leave free: a metadata store on the same disk must never find it
+/// full, for it could not go on without a restart then.
+pub fn reserve(total: u64) -> u64 {
+    (total / 20).min(RESERVE_BYTES_MAX)
 }
 
 fn stamp(file: &File, mtime: i64) -> Result<(), Errno> {
