@@ -44,12 +44,15 @@ pub struct Share {
     pub speed: u32,
 }
 
+/// Rows by pid and start time.
+type Rows = BTreeMap<(u32, u64), Row>;
+
 /// Makes samples from rows.
 #[derive(Clone, Debug)]
 pub struct Sampler {
     share: Share,
     ticks_per_second: u64,
-    last: Option<(Time, BTreeMap<(u32, u64), Row>)>,
+    last: Option<(Time, Rows)>,
     /// Smoothed: half of it is what was before, half what was just seen.
     busy_millicores: u64,
 }
@@ -63,8 +66,7 @@ impl Sampler {
 
     /// Takes the rows of all processes of the view as they are at `now`. The first look only remembers them.
     pub fn sample(&mut self, now: Time, rows: &[Row]) -> Sample {
-        let present: BTreeMap<(u32, u64), Row> =
-            rows.iter().map(|row| ((row.pid, row.start), *row)).collect();
+        let present: Rows = rows.iter().map(|row| ((row.pid, row.start), *row)).collect();
         if let Some((then, past)) = &self.last {
             let elapsed_ms = u64::try_from(now.since(*then).as_millis()).unwrap_or(u64::MAX).max(1);
             let used_ms = used_ticks(past, &present).saturating_mul(1_000) / self.ticks_per_second;
@@ -87,7 +89,7 @@ impl Sampler {
 }
 
 /// Clock ticks that were used between two looks.
-fn used_ticks(past: &BTreeMap<(u32, u64), Row>, present: &BTreeMap<(u32, u64), Row>) -> u64 {
+fn used_ticks(past: &Rows, present: &Rows) -> u64 {
     let (mut own, mut children) = (0u64, 0u64);
     for (id, row) in present {
         let before = past.get(id).copied().unwrap_or_default();

@@ -10,149 +10,23 @@
 //! Invariants: epochs published never go back; an answer leaves after what it promises is on disk; a life declared DOWN
 //! in an agreed view never acts again (its own node learns of it and ends it, [`Effect::Evicted`]).
 
+mod event;
+mod proposal;
+
+pub use event::{Config, Effect, Event, NodeStatus, RequestId, Status};
+pub use proposal::ASKS_MAX;
+
+use proposal::{Deciding, Wish};
+
 use crate::agreement::{Agreement, Outlook, Output};
 use crate::detection::Detector;
-use crate::heartbeat::Heartbeat;
 use crate::saved::Register;
 use crate::table::{self, voters};
-use crate::talk::{Answer, Ask, Condition, Followed, Hello, Joined, Request, Say};
+use crate::talk::{Answer, Ask, Condition, Followed, Hello, Request, Say};
 use crate::timings::Timings;
-use crate::wire::{Node, NodeState, View};
-use base::{Epoch, NodeId, Time};
+use crate::wire::{Node, View};
+use base::{NodeId, Time};
 use std::collections::{BTreeSet, VecDeque};
-use std::time::Duration;
-
-/// Changes asked of the master that wait for their turn.
-pub const ASKS_MAX: usize = 64;
-
-/// What a core is told when it starts.
-#[derive(Clone, Debug)]
-pub struct Config {
-    /// The row that this node wants to have; its id is this node, its incarnation this life.
-    pub row: Node,
-    /// This run of `ssid`; another number after each start.
-    pub daemon: u64,
-    /// See [`Timings`].
-    pub timings: Timings,
-}
-
-/// Names a request until it is answered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct RequestId(pub u64);
-
-/// What can happen.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Event {
-    /// The clock was looked at.
-    Tick,
-    /// The heartbeat socket was read until it was empty at `at`.
-    Heard {
-        /// Authentic heartbeats, in the order of arrival.
-        beats: Vec<Heartbeat>,
-        /// When the socket was empty.
-        at: Time,
-    },
-    /// The link to a peer's `ssid` came up or was lost.
-    Link {
-        /// The node.
-        peer: NodeId,
-        /// Up or lost.
-        linked: bool,
-    },
-    /// A request of an authenticated peer (or of this very node).
-    Request {
-        /// To answer with.
-        id: RequestId,
-        /// Who asks, as the fabric knows it.
-        from: NodeId,
-        /// What.
-        request: Request,
-    },
-    /// The answer to an [`Effect::Ask`].
-    Answered {
-        /// Who answers.
-        from: NodeId,
-        /// What.
-        answer: Answer,
-    },
-    /// `ssid --data` of this node is there, or is not.
-    DataUp(bool),
-}
-
-/// What must be done, in the order given.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Effect {
-    /// Put this on disk; if that fails nothing that follows may happen.
-    Persist(Register),
-    /// This view is agreed.
-    Publish(View),
-    /// Calls to this peer shall fail at once, or may succeed again.
-    Down {
-        /// The peer.
-        peer: NodeId,
-        /// Fail, or succeed.
-        down: bool,
-    },
-    /// This node says that it is back, and where: calls must reach it before any view says so.
-    Reach(Node),
-    /// Send a request; its answer, if one comes, is an [`Event::Answered`].
-    Ask {
-        /// To whom.
-        to: NodeId,
-        /// What.
-        request: Request,
-    },
-    /// Answer a request.
-    Answer {
-        /// Which.
-        id: RequestId,
-        /// With what.
-        answer: Answer,
-    },
-    /// This life was declared DOWN in this view: its processes must end, a later life may come back.
-    Evicted(View),
-}
-
-/// How membership is, for operators.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Status {
-    /// True if views can change: there is a master with a majority behind it.
-    pub quorum: bool,
-    /// The master, if there is one.
-    pub master: Option<NodeId>,
-    /// The term of the agreement.
-    pub term: u64,
-    /// The newest agreed view.
-    pub epoch: Epoch,
-    /// What this node hears of the others, by id.
-    pub nodes: Vec<NodeStatus>,
-}
-
-/// What this node hears of another.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct NodeStatus {
-    /// The other.
-    pub node: NodeId,
-    /// How long ago its supervisor was heard; `None` for this node itself.
-    pub heartbeat_age: Option<Duration>,
-    /// The link to its `ssid` is up.
-    pub linked: bool,
-}
-
-/// A change asked of the master.
-#[derive(Clone, Debug)]
-struct Wish {
-    id: RequestId,
-    ask: Ask,
-}
-
-/// A change in a proposal that is not agreed yet.
-#[derive(Clone, Debug)]
-struct Deciding {
-    id: RequestId,
-    epoch: u64,
-    joined: Option<NodeId>,
-}
 
 /// One node's part in membership.
 #[derive(Clone, Debug)]
@@ -303,17 +177,6 @@ impl Core {
         Say::Noted(self.agreement.master(now).map_or(0, |id| id.0))
     }
 
-    fn wish(&mut self, now: Time, id: RequestId, ask: Ask) -> Option<Say> {
-        if !self.agreement.is_master() {
-            return Some(Say::NotMaster(self.agreement.master(now).map_or(0, |id| id.0)));
-        }
-        if self.wishes.len() >= ASKS_MAX {
-            return Some(Say::Refused("too many changes of the cluster are under way; try again".into()));
-        }
-        self.wishes.push_back(Wish { id, ask });
-        None
-    }
-
     fn answered(&mut self, now: Time, from: NodeId, answer: Answer) {
         match answer.say {
             Some(Say::Voted(vote)) => self.agreement.voted(now, from, &vote),
@@ -373,87 +236,6 @@ impl Core {
         rows.filter(|row| row.is_alive() || self.detector.returning(row).is_some())
             .map(Node::node_id)
             .collect()
-    }
-
-    fn give_up_wishes(&mut self, now: Time) {
-        let master = self.agreement.master(now).map_or(0, |id| id.0);
-        let waiting = self.wishes.drain(..).map(|wish| wish.id);
-        let ids = waiting.chain(self.deciding.drain(..).map(|deciding| deciding.id));
-        self.answers.extend(ids.map(|id| (id, Say::NotMaster(master))));
-    }
-
-    /// Master only: proposes a view in which everything is as it is heard and wished.
-    fn propose(&mut self, now: Time) {
-        let Some(present) = self.agreement.draft() else { return };
-        let mut view = present.clone();
-        let mut voters_may_change = self.agreement.is_settled();
-        for at in 0..view.nodes.len() {
-            let Some(row) = self.next_row(&view.nodes[at], now) else { continue };
-            let new_voter = view.nodes[at].incarnation == 0;
-            if new_voter && !voters_may_change {
-                continue;
-            }
-            voters_may_change &= !new_voter;
-            view.nodes[at] = row;
-        }
-        let epoch = view.epoch + 1;
-        let decided = self.deciding.len();
-        self.grant_wishes(&mut view, voters_may_change, epoch);
-        if view != present || self.agreement.owes_proposal() {
-            self.agreement.propose(now, view);
-        } else {
-            self.deciding[decided..].iter_mut().for_each(|deciding| deciding.epoch = 0);
-        }
-    }
-
-    /// The row that `row` must become, `None` if it is right.
-    fn next_row(&self, row: &Node, now: Time) -> Option<Node> {
-        let with =
-            |state: NodeState| (row.state() != state).then(|| Node { state: state as i32, ..row.clone() });
-        let itself = row.node_id() == self.me();
-        let mine = (itself && row.incarnation < self.row.incarnation).then_some(&self.row);
-        if let Some(hello) = mine.or_else(|| self.detector.returning(row)) {
-            if row.is_alive() {
-                return with(NodeState::Down);
-            }
-            return (itself || self.detector.is_present(hello)).then(|| table::reborn(row, hello));
-        }
-        if !row.is_alive() {
-            return None;
-        }
-        if itself {
-            return with(if self.condition.data_up { NodeState::Up } else { NodeState::Stalled });
-        }
-        with(self.detector.opinion(row, now))
-    }
-
-    fn grant_wishes(&mut self, view: &mut View, mut voters_may_change: bool, epoch: u64) {
-        for Wish { id, ask } in std::mem::take(&mut self.wishes) {
-            let granted = match &ask {
-                Ask::Join(join) => table::join(view, &join.row.clone().unwrap_or_default()).map(Some),
-                Ask::Leave(leave) => {
-                    table::leave(view, NodeId(leave.node), leave.incarnation);
-                    Ok(None)
-                }
-                Ask::Remove(remove) => {
-                    let mut without = view.clone();
-                    let removed = table::remove(&mut without, NodeId(remove.node));
-                    let same_voters = voters(&without) == voters(view);
-                    if removed.is_ok() && !same_voters && !voters_may_change {
-                        self.wishes.push_back(Wish { id, ask });
-                        continue;
-                    }
-                    voters_may_change &= same_voters;
-                    *view = without;
-                    removed.map(|()| None)
-                }
-                _ => Ok(None),
-            };
-            match granted {
-                Ok(joined) => self.deciding.push(Deciding { id, epoch, joined }),
-                Err(why) => self.answers.push((id, Say::Refused(why))),
-            }
-        }
     }
 
     /// Everything that must be done, in the order that the invariants need.
@@ -520,24 +302,6 @@ impl Core {
         to.retain(|&id| id != self.me());
         let request = self.request(Ask::Hello(hello));
         effects.extend(to.into_iter().map(|to| Effect::Ask { to, request: request.clone() }));
-    }
-
-    fn answer_decided(&mut self) {
-        let view = self.agreement.committed();
-        let answers = &mut self.answers;
-        self.deciding.retain(|deciding| {
-            let agreed = deciding.epoch <= view.epoch;
-            if agreed {
-                answers.push((
-                    deciding.id,
-                    match deciding.joined {
-                        Some(node) => Say::Joined(Joined { node: node.0, view: Some(view.clone()) }),
-                        None => Say::Done(()),
-                    },
-                ));
-            }
-            !agreed
-        });
     }
 }
 

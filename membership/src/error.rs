@@ -36,6 +36,18 @@ pub enum Error {
     /// The saved table does not speak of this node.
     #[error("the cluster table does not hold node {0}: it was removed; join again")]
     NotInTable(NodeId),
+    /// The life that shall start is older than one that the table knows (the clock was set back).
+    #[error(
+        "life {life} of node {node} is not later than life {known} in the cluster table; is the clock right?"
+    )]
+    OldLife {
+        /// This node.
+        node: NodeId,
+        /// The life that shall start.
+        life: u64,
+        /// The life in the table.
+        known: u64,
+    },
     /// A thread or a socket of ours cannot be set up.
     #[error("cannot start membership: {what}: {source}")]
     Start {

@@ -103,6 +103,7 @@ impl Membership {
         if register.accepted.node(id).is_none() {
             return Err(Error::NotInTable(id));
         }
+        check_life(&register.committed, &local)?;
         let clock = Clock::start();
         let first = Arc::new(register.committed.clone());
         let (inbox, events) = mpsc::sync_channel(INBOX_MAX);
@@ -147,6 +148,15 @@ impl Membership {
             .map_err(start_error("the membership thread"))?;
         Ok(crate::Handle::new(shared))
     }
+}
+
+/// A life that the cluster has outlived already would only be told so, again and again.
+fn check_life(view: &View, local: &Node) -> Result<(), Error> {
+    let known = view.node(local.node_id()).map_or(0, |row| row.incarnation);
+    if local.incarnation < known {
+        return Err(Error::OldLife { node: local.node_id(), life: local.incarnation, known });
+    }
+    Ok(())
 }
 
 /// A number that differs between runs of a daemon; if the machine gives no randomness, the time does.
@@ -194,7 +204,8 @@ async fn tell_link(inbox: &Inbox, peer: Peer, linked: bool) -> Option<()> {
         Err(mpsc::TrySendError::Disconnected(_)) => None,
         Err(mpsc::TrySendError::Full(input)) => {
             let inbox = inbox.clone();
-            tokio::task::spawn_blocking(move || inbox.send(input)).await.ok()?.ok()
+            let sent = tokio::task::spawn_blocking(move || inbox.send(input).is_ok()).await;
+            sent.unwrap_or(false).then_some(())
         }
     }
 }

@@ -93,6 +93,24 @@ fn a_cut_off_node_is_down_within_a_second_and_comes_back_in_a_new_life() {
 }
 
 #[test]
+fn a_node_that_only_the_master_cannot_hear_is_down_and_comes_back() {
+    for seed in 0..20 {
+        let mut world = World::settled(seed, 3);
+        let master = world.master().unwrap();
+        let victim = 1 + master % 3;
+        world.set_cut(master, victim, true);
+        assert!(world.run_until(1_000, |world| all_say(world, victim, NodeState::Down)), "seed {seed}");
+        assert!(
+            world.run_until(2_000, |world| world.machines[&victim].evictions == 1),
+            "seed {seed}: it is told"
+        );
+        world.heal();
+        assert!(world.run_until(5_000, World::all_up), "seed {seed}: {}", world.describe());
+        check(&world, seed);
+    }
+}
+
+#[test]
 fn a_lost_daemon_is_stalled_soon_and_up_again_when_it_is_back() {
     for seed in 0..60 {
         let mut world = World::settled(seed, 3);
