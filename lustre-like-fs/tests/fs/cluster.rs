@@ -1,8 +1,6 @@
 //! Three nodes' servers and clients over the fabric: what one node does, the others see at once.
 
-mod common;
-
-use common::*;
+use crate::common::*;
 use lustre_like_fs::wire::{MetaVerb, Place, SetTime, Setattr, Setxattr};
 use lustre_like_fs::{Error, Layout, Pattern, Striping};
 use membership::NodeState;

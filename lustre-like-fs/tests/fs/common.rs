@@ -1,5 +1,4 @@
 //! A cluster in one process: an endpoint and the servers for each node, on loopback, in a temporary directory.
-#![allow(dead_code, reason = "each test binary uses its own part")]
 
 use base::{Incarnation, NodeId};
 use fabric::{ClusterKey, Endpoint, Peer, Role};

@@ -1,8 +1,6 @@
 //! Servers in a process of their own, killed by SIGKILL: what was synced is whole after the restart.
 
-mod common;
-
-use common::*;
+use crate::common::*;
 use lustre_like_fs::Client;
 use lustre_like_fs::wire::{MetaVerb, Place};
 use membership::{Node, View};
@@ -37,7 +35,7 @@ struct ServersProcess {
 impl ServersProcess {
     fn start(directory: &Path) -> ServersProcess {
         let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "servers_process", "--nocapture"])
+            .args(["--exact", "crash::servers_process", "--nocapture"])
             .env(DIRECTORY_VARIABLE, directory)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

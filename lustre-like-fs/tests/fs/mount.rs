@@ -3,9 +3,7 @@
 //! The outer test starts this binary again under unshare(1): the inner process mounts, serves and runs the tools; its
 //! mounts end with it. It never touches the mount itself, only its children do.
 
-mod common;
-
-use common::*;
+use crate::common::*;
 use lustre_like_fs::Client;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -26,7 +24,7 @@ fn in_a_namespace(name: &str) {
         .args(["-k", "1", "100", "unshare"])
         .args(flags())
         .arg(std::env::current_exe().unwrap())
-        .args(["--exact", name, "--nocapture"])
+        .args(["--exact", &format!("mount::{name}"), "--nocapture"])
         .env(INNER_VARIABLE, "1")
         .stdin(Stdio::null())
         .output()
