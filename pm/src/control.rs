@@ -317,7 +317,7 @@ impl Core {
         self.routes_version += 1;
     }
 
-    fn to_init(&mut self, task: TaskId, request: init::Request) {
+    fn order_init(&mut self, task: TaskId, request: init::Request) {
         self.effects.push(Effect::Init(ToInit { task: Some(task), request_id: 0, request: Some(request) }));
     }
 }

@@ -4,13 +4,14 @@
 //! that does not answer in time shows what it last said, until the view says that it is DOWN.
 
 use crate::control::Shared;
-use crate::control::limits::{TABLE_FRESH, TABLE_LONGEST};
+use crate::control::limits::{TABLE_BYTES_MAX, TABLE_FRESH, TABLE_LONGEST};
 use crate::control::routes::Routes;
 use crate::procfs::{ProcessTable, Table, read_file, read_rows};
 use crate::wire::peer::{Answer, Body, FileOf, ProcessRow};
 use base::NodeId;
 use futures_util::future::{BoxFuture, join_all};
 use parking_lot::Mutex;
+use prost::Message;
 use rustix::io::Errno;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -137,7 +138,23 @@ pub(crate) async fn local_rows(shared: &Arc<Shared>) -> Answer {
     let mut rows = rows.await.unwrap_or_default();
     let shadows = routes.shadows();
     rows.retain(|row| !shadows.contains(&row.pid));
+    keep_within(&mut rows, TABLE_BYTES_MAX);
     Answer { rows, ..Answer::default() }
+}
+
+/// Leaves out the last rows where all of them would not fit into one answer.
+fn keep_within(rows: &mut Vec<ProcessRow>, limit: usize) {
+    let mut bytes = 0;
+    let fits = rows.iter().take_while(|row| {
+        // A tag and a length stand before each row.
+        bytes += row.encoded_len() + 8;
+        bytes <= limit
+    });
+    let kept = fits.count();
+    if kept < rows.len() {
+        tracing::warn!("{} processes are too many to show to other nodes: they see {kept}", rows.len());
+        rows.truncate(kept);
+    }
 }
 
 /// The answer to a peer's [`Body::File`].
@@ -158,4 +175,20 @@ pub(crate) async fn local_file(shared: &Arc<Shared>, file: FileOf) -> Answer {
 
 fn refusal(errno: Errno) -> Answer {
     Answer { errno: errno.raw_os_error() as u32, ..Answer::default() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_that_is_too_long_is_cut_at_a_row() {
+        let row = |pid| ProcessRow { pid, status: vec![0; 100], ..ProcessRow::default() };
+        let mut rows: Vec<ProcessRow> = (1..=10).map(row).collect();
+        keep_within(&mut rows, 10_000);
+        assert_eq!(rows.len(), 10);
+        keep_within(&mut rows, 500);
+        let answer = Answer { rows: rows.clone(), ..Answer::default() };
+        assert!(rows.len() == 4 && answer.encoded_len() <= 500);
+    }
 }

@@ -31,6 +31,8 @@ pub const ATTEMPT: Duration = Duration::from_secs(5);
 pub const SPAWN_LONGEST: Duration = Duration::from_secs(30);
 /// How long a foreign kill may take, restarts of `ssid` on the way included.
 pub const KILL_LONGEST: Duration = Duration::from_secs(3);
+/// Encoded bytes of one node's table: some 1,500 processes; more are not shown to other nodes.
+pub const TABLE_BYTES_MAX: usize = 3 << 20;
 /// How long a table of another node's processes is fresh.
 pub const TABLE_FRESH: Duration = Duration::from_millis(150);
 /// How long another node may take to answer for its table or a file of it.

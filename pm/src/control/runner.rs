@@ -39,16 +39,16 @@ impl Core {
             }
             self.hosted.entry(task).or_default();
             // Known or not: ssi-init answers a repeated one with what is known of it.
-            self.to_init(task, Request::Spawn(spec));
+            self.order_init(task, Request::Spawn(spec));
         }
     }
 
     /// The home of `task` orders.
     pub(super) fn obey(&mut self, task: TaskId, order: Order) {
         match order {
-            Order::Input(piece) => self.to_init(task, Request::Input(piece)),
-            Order::Acknowledge(mark) => self.to_init(task, Request::Acknowledge(mark)),
-            Order::Resize(size) => self.to_init(task, Request::Resize(size)),
+            Order::Input(piece) => self.order_init(task, Request::Input(piece)),
+            Order::Acknowledge(mark) => self.order_init(task, Request::Acknowledge(mark)),
+            Order::Resize(size) => self.order_init(task, Request::Resize(size)),
             Order::Signal(signal) => self.signal_hosted(task, signal),
             Order::Resume(resume) => self.resume_hosted(task, &resume),
             Order::Forget(()) => self.drop_hosted(task),
@@ -59,7 +59,7 @@ impl Core {
         let Some(hosted) = self.hosted.get(&task) else { return };
         let process = hosted.started.clone().unwrap_or_default();
         let signal = Signal { target: process.pid as i32, start_time: process.start_time, ..signal };
-        self.to_init(task, Request::Signal(signal));
+        self.order_init(task, Request::Signal(signal));
     }
 
     fn resume_hosted(&mut self, task: TaskId, resume: &Resume) {
@@ -71,7 +71,7 @@ impl Core {
         for stream in STDOUT..=CHANNEL {
             let received = resume.received.iter().find(|mark| mark.stream == stream);
             let offset = received.map_or(0, |mark| mark.offset);
-            self.to_init(task, Request::Rewind(Mark { stream, offset }));
+            self.order_init(task, Request::Rewind(Mark { stream, offset }));
         }
         self.announce(task);
     }
@@ -80,7 +80,7 @@ impl Core {
         if let Some(Hosted { started: Some(started), .. }) = self.hosted.remove(&task) {
             self.leave_route(&started);
         }
-        self.to_init(task, Request::Forget(()));
+        self.order_init(task, Request::Forget(()));
     }
 
     /// The home `node` is no more: nobody will ever ask for its tasks.
@@ -185,7 +185,7 @@ impl Core {
             rewinds.extend(marks.into_iter().map(|(stream, offset)| (*task, Mark { stream, offset })));
         }
         for (task, mark) in rewinds {
-            self.to_init(task, Request::Rewind(mark));
+            self.order_init(task, Request::Rewind(mark));
         }
     }
 

@@ -19,7 +19,7 @@ impl Core {
     pub(super) fn seize(&mut self, id: TaskId, pid: u32, node: NodeId) {
         let Some(task) = self.task(id) else { return };
         task.shadow = Some(pid);
-        self.to_init(id, init::Request::Shadow(init::Shadow { pid, change: None, release: false }));
+        self.order_init(id, init::Request::Shadow(init::Shadow { pid, change: None, release: false }));
         if node != self.config.node && origin(self.config.regions, pid) == Some(self.config.node) {
             self.routes.away.insert(pid, node);
             self.routes_version += 1;
@@ -46,14 +46,17 @@ impl Core {
     /// The shadow does what the task did.
     pub(super) fn mirror(&mut self, id: TaskId, change: Change) {
         let Some(pid) = self.task(id).and_then(|task| task.shadow) else { return };
-        self.to_init(id, init::Request::Shadow(init::Shadow { pid, change: Some(change), release: false }));
+        self.order_init(
+            id,
+            init::Request::Shadow(init::Shadow { pid, change: Some(change), release: false }),
+        );
     }
 
     /// There is no task any more: the process that was its shadow goes on as itself.
     pub(super) fn release_shadow(&mut self, id: TaskId) {
         if self.drop_shadow(id) {
             // By its task alone: the number may be another process's by now.
-            self.to_init(id, init::Request::Shadow(init::Shadow { pid: 0, change: None, release: true }));
+            self.order_init(id, init::Request::Shadow(init::Shadow { pid: 0, change: None, release: true }));
         }
     }
 
