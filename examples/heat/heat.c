@@ -350,7 +350,7 @@ int main(int argc, char **argv)
     int rank, ranks;
     MPI_Comm_rank(MPI_COMM_WORLD, &rank);
     MPI_Comm_size(MPI_COMM_WORLD, &ranks);
-    Options options = {.steps = 4000, .prefix = "heat-out"};
+    Options options = {.steps = 1000, .prefix = "heat-out"};
     if (!parse(&options, argc, argv)) {
         if (rank == 0)
             fprintf(stderr, "usage: heat -g WxH plate.pgm\n"

@@ -125,10 +125,7 @@ impl Shell {
             // Nobody reads us any more: as if we had been killed by SIGPIPE.
             self.tell(Event::Interrupted(libc::SIGPIPE as u8));
         }
-        if self.wake.is_some_and(|wake| wake <= self.now()) {
-            self.wake = None;
-            self.tell(Event::Tick);
-        }
+        self.tick();
         if self.done.is_some() && silent {
             self.close_all();
         }
@@ -146,11 +143,22 @@ impl Shell {
     }
 
     fn timeout(&self) -> Option<Duration> {
-        let until_wake = self.wake.map(|wake| wake.since(self.now()));
+        let wake = self.wake.into_iter().chain(self.pmi.deadline()).min();
+        let until_wake = wake.map(|wake| wake.since(self.now()));
         let silence = self.done.map(|_| SILENCE);
         let check = (self.stdin_open && self.stdin_is_terminal && !in_foreground(stdin()))
             .then_some(FOREGROUND_CHECK);
         [until_wake, silence, check].into_iter().flatten().min()
+    }
+
+    fn tick(&mut self) {
+        let now = self.now();
+        let outputs = self.pmi.tick(now);
+        self.carry_out(outputs);
+        if self.wake.is_some_and(|wake| wake <= now) {
+            self.wake = None;
+            self.tell(Event::Tick);
+        }
     }
 
     fn tell(&mut self, event: Event) {
@@ -197,15 +205,20 @@ impl Shell {
 
     fn wire_up(&mut self, rank: u32, data: &[u8]) {
         let before = self.pmi.phase(rank);
-        for output in self.pmi.receive(rank, data) {
+        let outputs = self.pmi.receive(self.now(), rank, data);
+        self.carry_out(outputs);
+        if before == Phase::Fresh && self.pmi.phase(rank) != Phase::Fresh {
+            self.tell(Event::Joined(rank));
+        }
+    }
+
+    fn carry_out(&mut self, outputs: Vec<Output>) {
+        for output in outputs {
             match output {
                 Output::Reply { rank, bytes } => self.reply(rank, &bytes),
                 Output::Abort { rank, code, message } => self.tell(Event::Abort(rank, code, message)),
                 Output::Broken { rank, why } => self.tell(Event::Broken(rank, why)),
             }
-        }
-        if before == Phase::Fresh && self.pmi.phase(rank) != Phase::Fresh {
-            self.tell(Event::Joined(rank));
         }
     }
 

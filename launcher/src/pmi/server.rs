@@ -1,8 +1,9 @@
 //! The server's end of every rank's stream.
 
+use super::barrier::Barrier;
 use super::line::{Line, Lines, excerpt};
 use super::{KEY_BYTES_MAX, KVSNAME_MAX, PAIRS_PER_RANK_MAX, VALUE_BYTES_MAX, process_mapping};
-use base::{JobId, NodeId};
+use base::{JobId, NodeId, Time};
 use std::collections::HashMap;
 
 /// What the server wants done.
@@ -49,7 +50,6 @@ pub enum Phase {
 struct Rank {
     lines: Lines,
     phase: Phase,
-    in_barrier: bool,
     /// Inside `mcmd=spawn ... endcmd`, the one message that has many lines.
     in_spawn: bool,
     broken: bool,
@@ -62,7 +62,7 @@ pub struct Server {
     kvsname: String,
     pairs: HashMap<String, String>,
     published: HashMap<String, String>,
-    waiting: usize,
+    barrier: Barrier,
 }
 
 const SPAWN_REFUSED: &str = "cmd=spawn_result rc=-1 status=-1 errcodes=-1 msg=spawning_is_not_supported";
@@ -77,7 +77,7 @@ impl Server {
             kvsname: format!("kvs_{job}"),
             pairs,
             published: HashMap::new(),
-            waiting: 0,
+            barrier: Barrier::new(placement.len()),
         }
     }
 
@@ -86,14 +86,24 @@ impl Server {
         self.ranks.get(rank as usize).map_or(Phase::Fresh, |rank| rank.phase)
     }
 
+    /// When [`Server::tick`] must be called, if nothing else happens.
+    pub fn deadline(&self) -> Option<Time> {
+        self.barrier.deadline()
+    }
+
+    /// Time has passed.
+    pub fn tick(&mut self, now: Time) -> Vec<Output> {
+        barrier_out(self.barrier.tick(now)).collect()
+    }
+
     /// Bytes from `rank`, cut anyhow. After [`Output::Broken`] the rank is not listened to any more.
-    pub fn receive(&mut self, rank: u32, bytes: &[u8]) -> Vec<Output> {
+    pub fn receive(&mut self, now: Time, rank: u32, bytes: &[u8]) -> Vec<Output> {
         let Some(from) = self.ranks.get_mut(rank as usize).filter(|from| !from.broken) else {
             return Vec::new();
         };
         let mut outputs = Vec::new();
         let broken = match from.lines.push(bytes) {
-            Ok(lines) => lines.iter().find_map(|line| self.line(rank, line, &mut outputs).err()),
+            Ok(lines) => lines.iter().find_map(|line| self.line(now, rank, line, &mut outputs).err()),
             Err(why) => Some(why),
         };
         if let Some(why) = broken {
@@ -103,13 +113,13 @@ impl Server {
         outputs
     }
 
-    fn line(&mut self, rank: u32, bytes: &[u8], outputs: &mut Vec<Output>) -> Result<(), String> {
+    fn line(&mut self, now: Time, rank: u32, bytes: &[u8], outputs: &mut Vec<Output>) -> Result<(), String> {
         if self.skips_spawn(rank, bytes, outputs) {
             return Ok(());
         }
         let line = Line::parse(bytes)?;
         match line.command {
-            "barrier_in" => outputs.extend(self.barrier(rank)?),
+            "barrier_in" => outputs.extend(barrier_out(self.barrier.enter(now, rank as usize)?)),
             "abort" => outputs.push(abort(rank, &line)),
             _ => {
                 let answer = self.answer(rank, &line)?;
@@ -176,6 +186,7 @@ impl Server {
             "duplicate_key"
         } else {
             self.pairs.insert(key.to_owned(), value.to_owned());
+            self.barrier.put();
             return Ok("cmd=put_result rc=0 msg=success".to_owned());
         };
         Ok(format!("cmd=put_result rc=-1 msg={refused}"))
@@ -213,21 +224,10 @@ impl Server {
             None => "cmd=lookup_result rc=-1 msg=service_not_found".to_owned(),
         })
     }
+}
 
-    fn barrier(&mut self, rank: u32) -> Result<Vec<Output>, String> {
-        let entry = &mut self.ranks[rank as usize];
-        if std::mem::replace(&mut entry.in_barrier, true) {
-            return Err("barrier_in while it waits in the barrier".to_owned());
-        }
-        self.waiting += 1;
-        if self.waiting < self.ranks.len() {
-            return Ok(Vec::new());
-        }
-        self.waiting = 0;
-        self.ranks.iter_mut().for_each(|rank| rank.in_barrier = false);
-        let out = |rank| Output::Reply { rank, bytes: b"cmd=barrier_out\n".to_vec() };
-        Ok((0..self.ranks.len() as u32).map(out).collect())
-    }
+fn barrier_out(ranks: Vec<u32>) -> impl Iterator<Item = Output> {
+    ranks.into_iter().map(|rank| Output::Reply { rank, bytes: b"cmd=barrier_out\n".to_vec() })
 }
 
 fn abort(rank: u32, line: &Line<'_>) -> Output {

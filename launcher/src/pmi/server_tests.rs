@@ -7,7 +7,7 @@ fn server(ranks: u32) -> Server {
 
 /// The one line that the server answers.
 fn ask(server: &mut Server, rank: u32, line: &str) -> String {
-    match &server.receive(rank, format!("{line}\n").as_bytes())[..] {
+    match &server.receive(Time(0), rank, format!("{line}\n").as_bytes())[..] {
         [Output::Reply { rank: to, bytes }] if *to == rank => {
             String::from_utf8_lossy(bytes).trim_end_matches('\n').to_owned()
         }
@@ -69,11 +69,11 @@ fn puts_beyond_a_limit_are_refused_with_a_reason() {
 fn the_barrier_opens_for_all_when_the_last_arrives_and_again() {
     let mut server = server(3);
     for _ in 0..2 {
-        assert_eq!(server.receive(2, b"cmd=barrier_in\n"), []);
-        assert_eq!(server.receive(0, b"cmd=barr"), []);
-        assert_eq!(server.receive(0, b"ier_in\n"), []);
+        assert_eq!(server.receive(Time(0), 2, b"cmd=barrier_in\n"), []);
+        assert_eq!(server.receive(Time(0), 0, b"cmd=barr"), []);
+        assert_eq!(server.receive(Time(0), 0, b"ier_in\n"), []);
         let out = |rank| Output::Reply { rank, bytes: b"cmd=barrier_out\n".to_vec() };
-        assert_eq!(server.receive(1, b"cmd=barrier_in\n"), [out(0), out(1), out(2)]);
+        assert_eq!(server.receive(Time(0), 1, b"cmd=barrier_in\n"), [out(0), out(1), out(2)]);
     }
 }
 
@@ -81,8 +81,8 @@ fn the_barrier_opens_for_all_when_the_last_arrives_and_again() {
 fn abort_carries_its_code_and_spawn_is_refused_politely() {
     let mut server = server(2);
     let abort = Output::Abort { rank: 1, code: 3, message: String::new() };
-    assert_eq!(server.receive(1, b"cmd=abort exitcode=3\n"), [abort]);
-    assert!(matches!(server.receive(1, b"cmd=abort\n")[..], [Output::Abort { code: 1, .. }]));
+    assert_eq!(server.receive(Time(0), 1, b"cmd=abort exitcode=3\n"), [abort]);
+    assert!(matches!(server.receive(Time(0), 1, b"cmd=abort\n")[..], [Output::Abort { code: 1, .. }]));
     assert!(ask(&mut server, 0, "cmd=spawn nprocs=2 execname=a").starts_with("cmd=spawn_result rc=-1"));
     let long = "mcmd=spawn\nnprocs=2\nexecname=a\nendcmd";
     assert!(ask(&mut server, 0, long).starts_with("cmd=spawn_result rc=-1"));
@@ -95,13 +95,13 @@ fn abort_carries_its_code_and_spawn_is_refused_politely() {
 #[test]
 fn a_rank_that_talks_nonsense_is_named_once() {
     let mut server = server(2);
-    let outputs = server.receive(1, b"GET / HTTP/1.0\n");
+    let outputs = server.receive(Time(0), 1, b"GET / HTTP/1.0\n");
     assert!(matches!(&outputs[..], [Output::Broken { rank: 1, why }] if why.contains("GET")), "{outputs:?}");
-    assert_eq!(server.receive(1, b"cmd=init\n"), []);
+    assert_eq!(server.receive(Time(0), 1, b"cmd=init\n"), []);
     assert!(ask(&mut server, 0, "cmd=init").contains("rc=0"));
-    server.receive(0, b"cmd=barrier_in\n");
-    assert!(matches!(server.receive(0, b"cmd=barrier_in\n")[..], [Output::Broken { .. }]));
-    assert_eq!(server.receive(9, b"cmd=init\n"), []);
+    server.receive(Time(0), 0, b"cmd=barrier_in\n");
+    assert!(matches!(server.receive(Time(0), 0, b"cmd=barrier_in\n")[..], [Output::Broken { .. }]));
+    assert_eq!(server.receive(Time(0), 9, b"cmd=init\n"), []);
 }
 
 fn message() -> impl Strategy<Value = Vec<u8>> {
@@ -129,7 +129,7 @@ proptest! {
     fn no_bytes_of_any_rank_break_the_server(pieces in prop::collection::vec((0u32..4, prop_oneof![message(), prop::collection::vec(any::<u8>(), 0..200)]), 0..60)) {
         let mut server = server(3);
         for (rank, bytes) in pieces {
-            for output in server.receive(rank, &bytes) {
+            for output in server.receive(Time(0), rank, &bytes) {
                 if let Output::Reply { rank, bytes } = output {
                     prop_assert!(rank < 3 && bytes.ends_with(b"\n"));
                 }
