@@ -20,7 +20,9 @@
 //!
 //! [`ProcessTable`] is what the daemon implements; [`read_rows`] and [`read_file`] are what it answers its peers with.
 
+mod foreign;
 mod listing;
+mod local;
 mod node;
 mod opened;
 mod serve;

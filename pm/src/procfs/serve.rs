@@ -3,25 +3,18 @@
 //! What this node can say by itself is answered on the FUSE thread; what other nodes must be asked for is answered by a task
 //! of the runtime, within the deadline.
 
+use super::foreign::Foreign;
 use super::listing::{self, Listing, NAME_VALID, PID_VALID};
-use super::node::{FILES, Node, file_index, hash};
+use super::local::{Local, absent};
+use super::node::{Node, file_index};
 use super::opened::{Handles, Opened};
-use super::snapshot::{self, comm, parse_pid};
-use super::table::{ProcessTable, Table};
-use super::{LOCAL_PROC, REQUEST_DEADLINE};
-use crate::wire::peer::ProcessRow;
-use fuse::{Errno, Filesystem, Header, Operation, Reply, Request, StatFs, open_flags};
-use parking_lot::Mutex;
-use rustix::fd::{AsFd, OwnedFd};
-use rustix::fs::AtFlags;
-use std::collections::{BTreeSet, HashMap};
+use super::snapshot::parse_pid;
+use super::table::ProcessTable;
+use fuse::{EntryOut, Errno, Filesystem, Header, Operation, Reply, Request, StatFs, open_flags};
+use rustix::fd::OwnedFd;
 use std::ffi::OsStr;
-use std::future::Future;
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant};
-use tokio::time::timeout;
 
 /// The view's /proc; see the module's top.
 pub struct ProcFs {
@@ -37,16 +30,7 @@ impl ProcFs {
         table: Arc<dyn ProcessTable>,
         runtime: tokio::runtime::Handle,
     ) -> Arc<ProcFs> {
-        let tree = Tree {
-            procfs,
-            table,
-            last: Mutex::default(),
-            silence: Mutex::default(),
-            handles: Handles::new(),
-            names: Mutex::default(),
-            file_names: Mutex::default(),
-            salts: AtomicU32::new(1),
-        };
+        let tree = Tree { local: Local::new(procfs), foreign: Foreign::new(table), handles: Handles::new() };
         Arc::new(ProcFs { tree: Arc::new(tree), runtime })
     }
 }
@@ -63,27 +47,11 @@ impl Filesystem for ProcFs {
     }
 }
 
-/// How long after a silence questions are hurried.
-const HURRIED_FOR: Duration = Duration::from_secs(5);
-/// The time that a hurried question has.
-const HURRIED_DEADLINE: Duration = Duration::from_millis(20);
-
 /// What the file system knows.
 struct Tree {
-    procfs: OwnedFd,
-    table: Arc<dyn ProcessTable>,
-    /// What the other nodes said last, for when they are silent.
-    last: Mutex<Arc<Table>>,
-    /// When a question went unanswered.
-    silence: Mutex<Option<Instant>>,
+    local: Local,
+    foreign: Foreign,
     handles: Handles,
-    /// Names of the real procfs root by their hashes. Filled on demand: the kernel may ask for what it learnt from the
-    /// daemon before.
-    names: Mutex<HashMap<u64, Vec<u8>>>,
-    /// The same of the directories of local processes.
-    file_names: Mutex<HashMap<u32, Vec<u8>>>,
-    /// See [`Node::ProcessLink`].
-    salts: AtomicU32,
 }
 
 impl Tree {
@@ -98,7 +66,7 @@ impl Tree {
                 }
             }
             (Operation::GetAttr { .. }, Node::Local { pid }) => {
-                let owner = snapshot::owner(self.procfs.as_fd(), pid).ok_or(Errno::NOENT);
+                let owner = self.local.owner(pid).ok_or(Errno::NOENT);
                 answer(reply, owner, |reply, (uid, gid)| {
                     reply.attr(&listing::attr(node, uid, gid), PID_VALID)
                 });
@@ -115,7 +83,7 @@ impl Tree {
                 Operation::ReadLink,
                 Node::LocalEntry { .. } | Node::LocalFile { .. } | Node::LocalLink { .. },
             ) => {
-                answer(reply, self.local_target(node, &header), |reply, target| reply.data(&target));
+                answer(reply, self.local.target(node, &header), |reply, target| reply.data(&target));
                 return None;
             }
             (Operation::Read { .. } | Operation::ReadDir { .. } | Operation::ReadDirPlus { .. }, _)
@@ -177,7 +145,7 @@ impl Tree {
                 });
             }
             Operation::ReadLink => {
-                let target = self.content(node, &header).await.map_err(absent);
+                let target = self.foreign.content(node, &header).await.map_err(absent);
                 answer(reply, target, |reply, target| reply.data(&target));
             }
             Operation::Open { flags } => {
@@ -206,90 +174,32 @@ impl Tree {
     }
 
     /// A name in /proc or in the directory of a local process, if this node alone can tell.
-    fn look_up_local(&self, parent: Node, name: &OsStr) -> Option<Result<fuse::EntryOut, Errno>> {
+    fn look_up_local(&self, parent: Node, name: &OsStr) -> Option<Result<EntryOut, Errno>> {
         let name = name.as_bytes();
         match (parent, parse_pid(name)) {
-            (Node::Root, Some(pid)) if self.table.shadows().contains(&pid) => None,
+            (Node::Root, Some(pid)) if self.foreign.shadows().contains(&pid) => None,
             (Node::Root, Some(pid)) => {
-                let (uid, gid) = snapshot::owner(self.procfs.as_fd(), pid)?;
+                let (uid, gid) = self.local.owner(pid)?;
                 Some(Ok(listing::entry(Node::Local { pid }, uid, gid)))
             }
-            (Node::Root, None) => Some(self.exists(name).map(|()| {
-                let hash = hash(name);
-                self.names.lock().entry(hash).or_insert_with(|| name.to_vec());
-                listing::entry(Node::LocalEntry { hash }, 0, 0)
-            })),
-            (Node::Local { pid }, _) => {
-                let path = [pid.to_string().as_bytes(), b"/", name].concat();
-                Some(self.exists(&path).map(|()| {
-                    let node = Node::of_local(pid, name, self.salt());
-                    if let Node::LocalFile { hash, .. } = node {
-                        self.file_names.lock().entry(hash).or_insert_with(|| name.to_vec());
-                    }
-                    listing::entry(node, 0, 0)
-                }))
-            }
+            (Node::Root, None) => Some(self.local.entry(name)),
+            (Node::Local { pid }, _) => Some(self.local.entry_of(pid, name)),
             _ => None,
         }
     }
 
-    fn exists(&self, path: &[u8]) -> Result<(), Errno> {
-        rustix::fs::statat(&self.procfs, path, AtFlags::SYMLINK_NOFOLLOW).map(|_| ())
-    }
-
-    /// Where a symlink into the real procfs leads.
-    fn local_target(&self, node: Node, header: &Header) -> Result<Vec<u8>, Errno> {
-        let path = match node {
-            Node::LocalEntry { hash } => self.local_name(hash)?,
-            Node::LocalFile { pid, hash } => {
-                [pid.to_string().as_bytes(), b"/", &self.local_file_name(pid, hash)?].concat()
-            }
-            Node::LocalLink { pid, file, .. } => {
-                let name = FILES[usize::from(file)].name;
-                let text = snapshot::local_link(self.procfs.as_fd(), pid, name, header.uid, header.gid);
-                match text.map_err(absent)? {
-                    Some(text) => return Ok(text),
-                    None => format!("{pid}/{name}").into_bytes(),
-                }
-            }
-            _ => return Err(Errno::INVAL),
-        };
-        Ok([LOCAL_PROC.as_bytes(), b"/", &path].concat())
-    }
-
-    fn local_name(&self, wanted: u64) -> Result<Vec<u8>, Errno> {
-        let mut names = self.names.lock();
-        if !names.contains_key(&wanted) {
-            let all = snapshot::entry_names(self.procfs.as_fd(), ".")?;
-            names.extend(
-                all.into_iter().filter(|name| parse_pid(name).is_none()).map(|name| (hash(&name), name)),
-            );
-        }
-        names.get(&wanted).cloned().ok_or(Errno::STALE)
-    }
-
-    fn local_file_name(&self, pid: u32, wanted: u32) -> Result<Vec<u8>, Errno> {
-        if let Some(name) = self.file_names.lock().get(&wanted) {
-            return Ok(name.clone());
-        }
-        let all = snapshot::entry_names(self.procfs.as_fd(), &pid.to_string())?;
-        let mut names = self.file_names.lock();
-        names.extend(all.into_iter().map(|name| (hash(&name) as u32, name)));
-        names.get(&wanted).cloned().ok_or(Errno::STALE)
-    }
-
-    async fn look_up(&self, node: Node, name: &OsStr, header: &Header) -> Result<fuse::EntryOut, Errno> {
+    async fn look_up(&self, node: Node, name: &OsStr, header: &Header) -> Result<EntryOut, Errno> {
         let text = name.to_str().ok_or(Errno::NOENT)?;
         let number = || parse_pid(name.as_bytes()).ok_or(Errno::NOENT);
         let found = match node {
             Node::Root => Node::Process { pid: number()? },
             Node::Process { pid } if text == "task" => Node::Tasks { pid },
             Node::Process { pid } => {
-                Node::of_process(pid, file_index(text).ok_or(Errno::NOENT)?, self.salt())
+                Node::of_process(pid, file_index(text).ok_or(Errno::NOENT)?, self.local.salt())
             }
             Node::Tasks { pid } => {
                 let tid = number()?;
-                if !self.tids(pid, header).await.contains(&tid) {
+                if !self.foreign.tids(pid, header).await.contains(&tid) {
                     return Err(Errno::NOENT);
                 }
                 Node::Task { pid, tid }
@@ -307,15 +217,10 @@ impl Tree {
         Ok(listing::entry(found, uid, gid))
     }
 
-    /// Another one each time, but for a lap of 2^24.
-    fn salt(&self) -> u32 {
-        self.salts.fetch_add(1, Ordering::Relaxed) & 0xff_ffff
-    }
-
     /// Who owns a node of a foreign process.
     async fn owner(&self, node: Node) -> Result<(u32, u32), Errno> {
         match node {
-            Node::Local { pid } => snapshot::owner(self.procfs.as_fd(), pid).ok_or(Errno::SRCH),
+            Node::Local { pid } => self.local.owner(pid).ok_or(Errno::SRCH),
             Node::Root | Node::LocalEntry { .. } | Node::LocalFile { .. } | Node::LocalLink { .. } => {
                 Ok((0, 0))
             }
@@ -324,73 +229,8 @@ impl Tree {
             | Node::ProcessLink { pid, .. }
             | Node::Tasks { pid }
             | Node::Task { pid, .. }
-            | Node::TaskFile { pid, .. } => self.row(pid).await.map(|row| (row.uid, row.gid)),
+            | Node::TaskFile { pid, .. } => self.foreign.row(pid).await.map(|row| (row.uid, row.gid)),
         }
-    }
-
-    /// What `asked` says, if it does so in time. `ps` asks several times for every process: after a silence the
-    /// next questions are given less time, or it would wait for each of them anew.
-    async fn in_time<T>(&self, asked: impl Future<Output = T>) -> Option<T> {
-        let hurried = self.silence.lock().is_some_and(|since| since.elapsed() < HURRIED_FOR);
-        let answer = timeout(if hurried { HURRIED_DEADLINE } else { REQUEST_DEADLINE }, asked).await.ok();
-        if answer.is_none() && !hurried {
-            *self.silence.lock() = Some(Instant::now());
-        }
-        answer
-    }
-
-    /// The row of a foreign process: as its node says, or as it said last.
-    async fn row(&self, pid: u32) -> Result<Arc<ProcessRow>, Errno> {
-        match self.in_time(self.table.row(pid)).await {
-            Some(row) => row.ok_or(Errno::SRCH),
-            None => self.last.lock().row(pid).cloned().map(Arc::new).ok_or(Errno::SRCH),
-        }
-    }
-
-    async fn rows(&self) -> Arc<Table> {
-        match self.in_time(self.table.rows()).await {
-            Some(rows) => self.last.lock().clone_from(&rows),
-            None => tracing::debug!("/proc shows other nodes' processes as they were: no answer in time"),
-        }
-        self.last.lock().clone()
-    }
-
-    async fn file(&self, pid: u32, name: String, header: &Header) -> Result<Vec<u8>, Errno> {
-        self.in_time(self.table.file(pid, name, header.uid, header.gid)).await.unwrap_or(Err(Errno::IO))
-    }
-
-    /// The threads of a foreign process; at least the first if its node does not say.
-    async fn tids(&self, pid: u32, header: &Header) -> BTreeSet<u32> {
-        let text = self.file(pid, "task".to_owned(), header).await.unwrap_or_default();
-        let mut tids: BTreeSet<u32> = text.split(|&byte| byte == b'\n').filter_map(parse_pid).collect();
-        if tids.is_empty() {
-            tids.insert(pid);
-        }
-        tids
-    }
-
-    /// What a file of a foreign process holds, or where its link leads.
-    async fn content(&self, node: Node, header: &Header) -> Result<Vec<u8>, Errno> {
-        let (pid, name) = match node {
-            Node::ProcessFile { pid, file } | Node::ProcessLink { pid, file, .. } => {
-                (pid, FILES[usize::from(file)].name.to_owned())
-            }
-            Node::TaskFile { pid, tid, file } => {
-                (pid, format!("task/{tid}/{}", FILES[usize::from(file)].name))
-            }
-            _ => return Err(Errno::ISDIR),
-        };
-        let row = match name.as_str() {
-            "stat" | "statm" | "status" | "cmdline" | "comm" => self.row(pid).await?,
-            _ => return self.file(pid, name, header).await,
-        };
-        Ok(match name.as_str() {
-            "stat" => row.stat.clone(),
-            "statm" => row.statm.clone(),
-            "status" => row.status.clone(),
-            "cmdline" => row.cmdline.clone(),
-            _ => [comm(&row.stat), b"\n"].concat(),
-        })
     }
 
     async fn open(&self, node: Node, flags: u32, header: &Header) -> Result<u64, Errno> {
@@ -398,7 +238,7 @@ impl Tree {
         if flags & ACCESS_MODE != 0 {
             return Err(Errno::ACCESS);
         }
-        let content = self.content(node, header).await.map_err(absent)?;
+        let content = self.foreign.content(node, header).await.map_err(absent)?;
         self.handles.open(node, Opened::Content(Arc::new(content)))
     }
 
@@ -407,7 +247,7 @@ impl Tree {
         if let Some(Opened::Content(content)) = self.handles.find(node, fh) {
             return Ok(content);
         }
-        let content = Arc::new(self.content(node, header).await?);
+        let content = Arc::new(self.foreign.content(node, header).await?);
         self.handles.keep(node, fh, Opened::Content(content.clone()))?;
         Ok(content)
     }
@@ -419,12 +259,12 @@ impl Tree {
         }
         let listing = match node {
             Node::Root => {
-                let names = snapshot::entry_names(self.procfs.as_fd(), ".")?;
-                let owner = |pid| snapshot::owner(self.procfs.as_fd(), pid);
-                Listing::root(&names, owner, &*self.rows().await, &self.table.shadows())
+                let names = self.local.names(".")?;
+                let owner = |pid| self.local.owner(pid);
+                Listing::root(&names, owner, &*self.foreign.rows().await, &self.foreign.shadows())
             }
             Node::Local { pid } => {
-                let names = snapshot::entry_names(self.procfs.as_fd(), &pid.to_string())?;
+                let names = self.local.names(&pid.to_string())?;
                 let (uid, gid) = self.owner(node).await?;
                 Listing::local(pid, &names, uid, gid)
             }
@@ -434,7 +274,7 @@ impl Tree {
             }
             Node::Tasks { pid } => {
                 let (uid, gid) = self.owner(node).await?;
-                Listing::tasks(pid, &self.tids(pid, header).await, uid, gid)
+                Listing::tasks(pid, &self.foreign.tids(pid, header).await, uid, gid)
             }
             Node::Task { pid, tid } => {
                 let (uid, gid) = self.owner(node).await?;
@@ -446,11 +286,6 @@ impl Tree {
         self.handles.keep(node, fh, Opened::Listing(listing.clone()))?;
         Ok(listing)
     }
-}
-
-/// A process that is gone has no name any more.
-fn absent(errno: Errno) -> Errno {
-    if errno == Errno::SRCH { Errno::NOENT } else { errno }
 }
 
 fn answer<T>(reply: Reply, result: Result<T, Errno>, say: impl FnOnce(Reply, T)) {
