@@ -238,12 +238,14 @@ fn server(test: &str, role: &str, device: &OwnedFd, dir: &Path) -> Ending {
 fn in_namespaces(test: &str, body: impl FnOnce(&Path, OwnedFd, &Path)) {
     match std::env::var(ROLE).as_deref() {
         Ok("inside") => {
-            let dir = tempfile::tempdir().unwrap();
-            let target = dir.path().join("mount");
+            // Files of the test live in memory that ends with the namespace, also when it fails.
+            let dir = Path::new("/run");
+            rustix::mount::mount("tmpfs", dir, c"tmpfs", rustix::mount::MountFlags::empty(), None).unwrap();
+            let target = dir.join("mount");
             fs::create_dir(&target).unwrap();
             let device =
                 fuse::mount(&target, "sample", MountOptions { nosuid: true, ..Default::default() }).unwrap();
-            body(&target, device, dir.path());
+            body(&target, device, dir);
             rustix::mount::unmount(&target, rustix::mount::UnmountFlags::DETACH).unwrap();
         }
         Ok(role) => serve(role),
