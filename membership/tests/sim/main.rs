@@ -13,6 +13,12 @@ fn check(world: &World, seed: u64) {
     assert!(world.oracle.faults.is_empty(), "seed {seed}: {:#?}{}", world.oracle.faults, world.describe());
 }
 
+/// How many seeds a test runs: `few`, or what SSI_TEST_SEEDS says (long runs).
+fn seeds(few: u64) -> std::ops::Range<u64> {
+    let many = std::env::var("SSI_TEST_SEEDS").ok().and_then(|text| text.parse().ok());
+    0..many.unwrap_or(few)
+}
+
 /// Everybody but `dead` says that it is in `state`.
 fn all_say(world: &World, dead: u32, state: NodeState) -> bool {
     world.machines.keys().filter(|&&id| id != dead).all(|&id| world.state(id, dead) == Some(state))
@@ -28,7 +34,7 @@ fn a_single_node_is_up_at_once() {
 
 #[test]
 fn nodes_that_start_together_agree_and_nobody_is_lost() {
-    for seed in 0..30 {
+    for seed in seeds(30) {
         let size = 1 + (seed % 9) as u32;
         let mut world = World::settled(seed, size);
         world.run(2_000);
@@ -39,7 +45,7 @@ fn nodes_that_start_together_agree_and_nobody_is_lost() {
 
 #[test]
 fn without_faults_nobody_is_declared_down_however_slow_the_network() {
-    for seed in 0..15 {
+    for seed in seeds(15) {
         let mut world = World::settled(seed, 3);
         world.network = Network { delay_us_max: 40_000, lost_per_mille: 20 };
         let epoch = world.view(1).epoch;
@@ -56,7 +62,7 @@ fn without_faults_nobody_is_declared_down_however_slow_the_network() {
 
 #[test]
 fn a_killed_node_is_down_within_a_second_also_the_master() {
-    for seed in 0..60 {
+    for seed in seeds(60) {
         let size = 3 + (seed % 4) as u32;
         let mut world = World::settled(seed, size);
         let victim = 1 + world.prng.below(u64::from(size)) as u32;
@@ -71,7 +77,7 @@ fn a_killed_node_is_down_within_a_second_also_the_master() {
 
 #[test]
 fn a_cut_off_node_is_down_within_a_second_and_comes_back_in_a_new_life() {
-    for seed in 0..60 {
+    for seed in seeds(60) {
         let size = 3 + (seed % 3) as u32;
         let mut world = World::settled(seed, size);
         let victim = 1 + world.prng.below(u64::from(size)) as u32;
@@ -94,7 +100,7 @@ fn a_cut_off_node_is_down_within_a_second_and_comes_back_in_a_new_life() {
 
 #[test]
 fn a_node_that_only_the_master_cannot_hear_is_down_and_comes_back() {
-    for seed in 0..20 {
+    for seed in seeds(20) {
         let mut world = World::settled(seed, 3);
         let master = world.master().unwrap();
         let victim = 1 + master % 3;
@@ -112,7 +118,7 @@ fn a_node_that_only_the_master_cannot_hear_is_down_and_comes_back() {
 
 #[test]
 fn a_lost_daemon_is_stalled_soon_and_up_again_when_it_is_back() {
-    for seed in 0..60 {
+    for seed in seeds(60) {
         let mut world = World::settled(seed, 3);
         let victim = 1 + (seed % 3) as u32;
         let limit = if world.master() == Some(victim) { 300 } else { 100 };
@@ -163,7 +169,7 @@ fn without_a_majority_nothing_changes_and_it_says_so() {
 
 #[test]
 fn a_whole_cluster_that_was_switched_off_comes_back_with_its_ids() {
-    for seed in 0..20 {
+    for seed in seeds(20) {
         let size = 2 + (seed % 4) as u32;
         let mut world = World::settled(seed, size);
         (1..=size).for_each(|id| world.kill_node(id));
@@ -260,7 +266,7 @@ fn storm(seed: u64, forgetful: bool) -> World {
 
 #[test]
 fn through_storms_views_agree_and_after_them_all_are_up() {
-    for seed in 0..150 {
+    for seed in seeds(150) {
         let mut world = storm(seed, false);
         check(&world, seed);
         assert!(world.run_until(10_000, World::all_up), "seed {seed}: {}", world.describe());
