@@ -289,18 +289,17 @@ pub fn run_node(plan: &Plan, k: u32) -> Result<(), Error> {
         crate::verb::cluster::make(&state, &config)?;
     } else {
         let seed = std::net::SocketAddr::new(network::address(1), crate::config::PORT);
-        let key = wait_for_key(plan)?;
+        let key = wait_for_turn(plan, k)?;
         crate::verb::node::become_member(&state, config, seed, &key, UP_WITHIN)?;
     }
     Keeper::new(state)?.run()
 }
 
-/// Node 1 writes the key before it starts; the others wait for it.
-fn wait_for_key(plan: &Plan) -> Result<fabric::ClusterKey, Error> {
-    let file = plan.state(1).key_file();
+/// The cluster's key, once the node before `k` is a member: so numbers follow names.
+fn wait_for_turn(plan: &Plan, k: u32) -> Result<fabric::ClusterKey, Error> {
     let until = Instant::now() + UP_WITHIN;
     loop {
-        match crate::config::read_key(&file) {
+        match plan.state(k - 1).load().and_then(|_| plan.state(1).key()) {
             Ok(key) => return Ok(key),
             Err(error) if Instant::now() > until => return Err(error),
             Err(_) => {
