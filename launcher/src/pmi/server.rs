@@ -180,7 +180,7 @@ impl Server {
             "key_too_long"
         } else if value.len() > VALUE_BYTES_MAX {
             "value_too_long"
-        } else if self.pairs.len() >= PAIRS_PER_RANK_MAX * self.ranks.len() + 1 {
+        } else if self.pairs.len() > PAIRS_PER_RANK_MAX * self.ranks.len() {
             "kvs_full"
         } else if self.pairs.contains_key(key) {
             "duplicate_key"

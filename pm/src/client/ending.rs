@@ -54,7 +54,7 @@ impl Ending {
 
     /// From a task whose node went DOWN.
     pub fn lost(failed: &Failed, node: &str) -> Ending {
-        let message = if failed.what.is_empty() { format!("{node} is DOWN") } else { failed.what.clone() };
+        let message = if node.is_empty() { failed.what.clone() } else { format!("{node} is DOWN") };
         Ending::Lost { message }
     }
 
@@ -181,7 +181,10 @@ mod tests {
         assert_eq!(missing.code(), 127);
         assert_eq!(Ending::not_started(&failed(13, "exec foo"), "node2").code(), 126);
         assert_eq!(Ending::not_started(&failed(0, "node 9: no such node"), "node9").code(), 255);
-        assert_eq!(Ending::lost(&failed(0, ""), "node2").message(), Some("node2 is DOWN"));
+        assert_eq!(
+            Ending::lost(&failed(0, "node 2 (node2) is DOWN"), "node2").message(),
+            Some("node2 is DOWN")
+        );
     }
 
     #[test]
