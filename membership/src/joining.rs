@@ -77,7 +77,8 @@ pub async fn join(
                         format!("the cluster of {seed} has no master with a majority of its nodes behind it")
                 }
             },
-            Err(error @ fabric::Error::Refused { .. }) => return Err(Error::Refused(error.to_string())),
+            // A member that is starting offers nothing yet; every other refusal is final.
+            Err(error @ fabric::Error::Refused { why, .. }) if why != fabric::Refusal::NoService => return Err(Error::Refused(error.to_string())),
             Err(error) => last = error.to_string(),
         }
     }

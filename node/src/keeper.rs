@@ -15,7 +15,7 @@ use crate::config::{NodeConfig, StateDir};
 use crate::error::Error;
 use crate::sys::{self, Signals};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, wait, waitpid};
 use std::fs::File;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -160,7 +160,7 @@ impl Keeper {
     /// Takes in every child that ended. `Some` if that is the end of this life.
     fn reap(&mut self) -> Option<End> {
         let mut end = None;
-        while let Ok(Some((pid, status))) = waitpid(None, WaitOptions::NOHANG) {
+        while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
             if Some(pid) == self.init {
                 self.init = None;
                 end = Some(End::ViewGone);

@@ -128,8 +128,8 @@ fn wrong_jobs_are_refused_with_a_reason() {
 #[test]
 fn lines_of_ranks_never_mix() {
     let cluster = cluster!(3);
-    let script = "for i in $(seq 200); do printf '%s' aaaaaaaaaaaaaaaaaaaa; printf '%s\\n' bbbbbbbbbbbbbbbbbbbbbb; done";
-    let out = cluster.ok(1, &format!("ssirun -n 6 sh -c \"{script}\""));
+    let script = r#"i=0; while [ $i -lt 200 ]; do i=$((i+1)); printf %s aaaaaaaaaaaaaaaaaaaa; echo bbbbbbbbbbbbbbbbbbbbbb; done"#;
+    let out = cluster.ok(1, &format!("ssirun -n 6 sh -c '{script}'"));
     assert_eq!(out.lines().count(), 1_200);
     assert!(out.lines().all(|line| line == "aaaaaaaaaaaaaaaaaaaabbbbbbbbbbbbbbbbbbbbbb"));
 }

@@ -26,7 +26,7 @@ fn the_core_dump_bit_comes_back() {
     let out = cluster.ok(
         1,
         r#"cd $(mktemp -d); ulimit -c unlimited
-        python3 - <<'E'
+        /usr/bin/python3 - <<'E'
 import os, signal
 def status(limit):
     pid = os.fork()
@@ -95,7 +95,7 @@ fn a_foreign_kill_has_the_errno_of_a_local_one() {
         let program = format!(
             "import os\ntry:\n os.kill({target}, {signal}); print(0)\nexcept OSError as e: print(e.errno)"
         );
-        cluster.ok(1, &format!("{who} python3 -c '{program}'"))
+        cluster.ok(1, &format!("{who} /usr/bin/python3 -c '{program}'"))
     };
     assert_eq!(kill("", &pid, 0), "0");
     let free: u32 = pid.parse::<u32>().unwrap() + 5_000;

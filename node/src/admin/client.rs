@@ -10,8 +10,8 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// The directory with the sockets, inside a view.
-pub const VIEW_RUN_DIR: &str = "/run/ssi";
+/// Where a view has what is ours.
+const VIEW_DIR: &str = "/run/ssi";
 /// How long a daemon may take for an answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(15);
 
@@ -31,9 +31,10 @@ impl Place {
     /// # Errors
     /// No node there.
     pub fn find(dir: Option<&Path>) -> Result<Place, Error> {
-        let in_view = Path::new(VIEW_RUN_DIR).join("localproc").exists();
+        let view = Path::new(VIEW_DIR);
+        let in_view = view.join("localproc").exists();
         if let (true, None) = (in_view, dir) {
-            return Ok(Place { run_dir: VIEW_RUN_DIR.into(), in_view });
+            return Ok(Place { run_dir: view.join("admin"), in_view });
         }
         let dir = dir.map_or_else(crate::local::default_dir, Path::to_path_buf);
         let candidates = [dir.clone(), dir.join("node1"), crate::verb::node::default_state_dir()];

@@ -11,7 +11,7 @@ use membership::NodeState;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::OwnedFd;
 use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
-use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, pidfd_open, pidfd_send_signal, waitpid};
+use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, pidfd_open, pidfd_send_signal, wait, waitpid};
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Command, Stdio};
@@ -247,14 +247,14 @@ impl Lab {
         while let Some(signal) = signals.take() {
             end |= signal != libc::SIGCHLD;
         }
-        while let Ok(Some(_)) = waitpid(None, WaitOptions::NOHANG) {}
+        while let Ok(Some(_)) = wait(WaitOptions::NOHANG) {}
         end
     }
 
     /// Ends every process of the cluster and removes its directory.
     fn end(&self) {
         sys::kill_namespace();
-        while waitpid(None, WaitOptions::empty()).is_ok() {}
+        while wait(WaitOptions::empty()).is_ok() {}
         for k in 1..=self.plan.nodes {
             let _ = rustix::mount::unmount(self.plan.state(k).0.join("ost"), rustix::mount::UnmountFlags::DETACH);
         }
