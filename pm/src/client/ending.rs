@@ -85,13 +85,25 @@ impl Ending {
     }
 }
 
+/// Where a shadow leaves the core that stands for its task's.
+const CORES: &str = "/run/ssi/cores";
+
 /// Raises the signal with its default action.
 fn die_by(signal: u8, core: bool) {
     let limit = getrlimit(Resource::Core);
     let current = if core { limit.maximum } else { Some(0) };
     // Refused at worst: then only the core-dump bit differs.
     let _ = setrlimit(Resource::Core, Rlimit { current, maximum: limit.maximum });
+    if core {
+        // The core that sets the bit is nobody's: the task left its own where it ran. In a view this place is emptied.
+        let _ = rustix::process::chdir(CORES);
+    }
     let number = i32::from(signal);
+    if number == libc::SIGPIPE {
+        // The runtime ignores it from the start; ignored, it could not kill us.
+        let always = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(true));
+        let _ = signal_hook::flag::register_conditional_default(libc::SIGPIPE, always);
+    }
     if number == libc::SIGKILL {
         let _ = kill_process(getpid(), Signal::KILL);
     } else if signal_hook::low_level::signal_name(number).is_some() {

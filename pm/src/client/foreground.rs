@@ -19,8 +19,8 @@ const SILENCE: Duration = Duration::from_millis(500);
 /// How often we look whether a shell has moved us to the foreground of our terminal: `fg` of a running job is told by
 /// SIGCONT, which the tracer of a shadow keeps for the task.
 const FOREGROUND_CHECK: Duration = Duration::from_millis(500);
-/// How long a shadow waits to be killed by the signal that killed its task, before it raises the signal itself.
-const MIRROR_TIMEOUT: Duration = Duration::from_millis(2_000);
+/// How long the last words of the conversation may take.
+const FLUSH_TIMEOUT: Duration = Duration::from_millis(2_000);
 
 /// What to run in the foreground, and where.
 #[derive(Debug)]
@@ -239,21 +239,7 @@ impl<'a> Run<'a> {
     fn finish(mut self) -> Ending {
         self.raw = None;
         self.tasks.forget(self.index);
-        self.tasks.flush(MIRROR_TIMEOUT);
-        let ending = self.ending.take().expect("a run is over when it has an ending");
-        if let (true, Ending::Killed { signal, .. }) = (self.shadow, &ending) {
-            self.await_mirrored_death(*signal);
-        }
-        ending
-    }
-
-    /// `ssi-init` mirrors the death of the task in its shadow, core-dump bit included, once all is forgotten.
-    fn await_mirrored_death(&mut self, signal: u8) {
-        if i32::from(signal) == libc::SIGPIPE {
-            // The runtime ignores it from the start; ignored, it could not kill us.
-            let always = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(true));
-            let _ = signal_hook::flag::register_conditional_default(libc::SIGPIPE, always);
-        }
-        let _ = self.tasks.wait(&mut [], Some(MIRROR_TIMEOUT));
+        self.tasks.flush(FLUSH_TIMEOUT);
+        self.ending.take().expect("a run is over when it has an ending")
     }
 }
