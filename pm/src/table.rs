@@ -23,6 +23,8 @@ struct Known {
     table: Arc<Table>,
     at: Instant,
     epoch: u64,
+    /// The shadows on this node when it was put together: when one comes or goes, so does a task elsewhere.
+    shadows: BTreeSet<u32>,
 }
 
 struct Inner {
@@ -62,6 +64,7 @@ impl Inner {
         let known = self.known.lock();
         let known = known.as_ref()?;
         let fresh = known.at.elapsed() < TABLE_FRESH && known.epoch == routes.nodes().epoch();
+        let fresh = fresh && known.shadows == routes.shadows();
         fresh.then(|| known.table.clone())
     }
 
@@ -75,9 +78,13 @@ impl Inner {
             .into_iter()
             .map(|(node, rows)| (node, rows.or_else(|| before.remove(&node)).unwrap_or_default()))
             .collect::<BTreeMap<_, _>>();
-        let table = Arc::new(Table::new(told.values().flatten().cloned().collect()));
-        *known =
-            Some(Known { told, table: table.clone(), at: Instant::now(), epoch: routes.nodes().epoch() });
+        // A number of ours without a shadow here has ended: whoever waited for it must not see it again.
+        let shadows = self.shared.routes().shadows();
+        let home = routes.regions().home(self.shared.node());
+        let lives = |row: &&ProcessRow| !home.contains(&row.pid) || shadows.contains(&row.pid);
+        let table = Arc::new(Table::new(told.values().flatten().filter(lives).cloned().collect()));
+        let epoch = routes.nodes().epoch();
+        *known = Some(Known { told, table: table.clone(), at: Instant::now(), epoch, shadows });
         table
     }
 
