@@ -38,7 +38,9 @@ mod tests {
 
     #[test]
     fn a_seed_is_a_sequence() {
-        let draw = |seed| (0..8).map(move |_| seed).scan(Prng::new(seed), |p, _| Some(p.next_u64())).collect::<Vec<_>>();
+        let draw = |seed| {
+            (0..8).map(move |_| seed).scan(Prng::new(seed), |p, _| Some(p.next_u64())).collect::<Vec<_>>()
+        };
         assert_eq!(draw(7), draw(7));
         assert_ne!(draw(7), draw(8));
     }

@@ -78,7 +78,9 @@ pub async fn join(
                 }
             },
             // A member that is starting offers nothing yet; every other refusal is final.
-            Err(error @ fabric::Error::Refused { why, .. }) if why != fabric::Refusal::NoService => return Err(Error::Refused(error.to_string())),
+            Err(error @ fabric::Error::Refused { why, .. }) if why != fabric::Refusal::NoService => {
+                return Err(Error::Refused(error.to_string()));
+            }
             Err(error) => last = error.to_string(),
         }
     }

@@ -8,8 +8,10 @@ use std::path::PathBuf;
 /// One Linux system out of many machines: the cluster's command line.
 #[derive(Debug, Parser)]
 #[command(name = "ssi", version, max_term_width = 100)]
-#[command(after_help = "The commands onnode, onall, fastnode, fast, loads, where_pid, localview and ssirun also work by \
-their own names inside the cluster (`ssi shell` enters it).")]
+#[command(
+    after_help = "The commands onnode, onall, fastnode, fast, loads, where_pid, localview and ssirun also work by \
+their own names inside the cluster (`ssi shell` enters it)."
+)]
 pub struct Cli {
     /// Directory of a local cluster, or state directory of a node [default: the view we are in, /tmp/ssi-<uid>].
     #[arg(long, global = true, env = "SSI_DIR", value_name = "DIR")]
@@ -104,7 +106,11 @@ pub fn normalize(arguments: Vec<OsString>) -> Vec<OsString> {
         _ => {}
     }
     line.extend(arguments.into_iter().skip(1));
-    if line.get(1).is_some_and(|verb| verb == "ssirun") { verb::ssirun::double_dashes(line, &MPI_FLAGS) } else { line }
+    if line.get(1).is_some_and(|verb| verb == "ssirun") {
+        verb::ssirun::double_dashes(line, &MPI_FLAGS)
+    } else {
+        line
+    }
 }
 
 impl Cli {
@@ -138,7 +144,8 @@ impl Cli {
 impl Man {
     fn run(self) -> Outcome {
         std::fs::create_dir_all(&self.directory).map_err(crate::Error::step("make the directory"))?;
-        clap_mangen::generate_to(Cli::command(), &self.directory).map_err(crate::Error::step("write man pages"))?;
+        clap_mangen::generate_to(Cli::command(), &self.directory)
+            .map_err(crate::Error::step("write man pages"))?;
         Ok(0)
     }
 }

@@ -101,12 +101,22 @@ impl NodeConfig {
     pub fn check(&self) -> Result<(), Error> {
         let wrong = |what: String| Err(Error::Config(what));
         if PidRegions::new(self.pid_region).is_none() {
-            return wrong(format!("pid_region = {}: a power of two from 512 to 1048576 is needed", self.pid_region));
+            return wrong(format!(
+                "pid_region = {}: a power of two from 512 to 1048576 is needed",
+                self.pid_region
+            ));
         }
         if self.id == 0 || self.id > self.regions().node_max().0 {
-            return wrong(format!("id = {}: 1 to {} fit this pid_region", self.id, self.regions().node_max()));
+            return wrong(format!(
+                "id = {}: 1 to {} fit this pid_region",
+                self.id,
+                self.regions().node_max()
+            ));
         }
-        if self.name.is_empty() || self.name.len() > 64 || !self.name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b)) {
+        if self.name.is_empty()
+            || self.name.len() > 64
+            || !self.name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
+        {
             return wrong(format!("name = {:?}: 1 to 64 letters, digits, '-', '_' or '.'", self.name));
         }
         if self.cpus == 0 || self.speed == 0 || self.memory_mib == 0 {
@@ -170,7 +180,8 @@ impl StateDir {
     /// [`Error::Config`] or [`Error::File`].
     pub fn load(&self) -> Result<NodeConfig, Error> {
         let path = self.config_file();
-        let text = std::fs::read_to_string(&path).map_err(|source| Error::File { path: path.clone(), source })?;
+        let text =
+            std::fs::read_to_string(&path).map_err(|source| Error::File { path: path.clone(), source })?;
         let config: NodeConfig =
             toml::from_str(&text).map_err(|e| Error::Config(format!("{}: {e}", path.display())))?;
         config.check()?;
@@ -255,6 +266,8 @@ mod tests {
 
     #[test]
     fn a_key_that_nobody_knows_is_an_error() {
-        assert!(toml::from_str::<NodeConfig>("cluster='c'\nid=1\nname='n'\naddress='::1'\ncolour='red'").is_err());
+        assert!(
+            toml::from_str::<NodeConfig>("cluster='c'\nid=1\nname='n'\naddress='::1'\ncolour='red'").is_err()
+        );
     }
 }

@@ -20,7 +20,11 @@ const INIT_WITHIN: Duration = Duration::from_secs(10);
 pub fn start_logging() {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).try_init();
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .try_init();
 }
 
 /// What ssi-init is told when the view is made.
@@ -73,7 +77,11 @@ fn serve_fuse(
         Ok(()) => tracing::info!("the mount is gone"),
         Err(error) => tracing::error!(%error, "the mount is served no more"),
     };
-    std::thread::Builder::new().name("fuse".into()).spawn(serve).map(drop).map_err(Error::step("start a thread"))
+    std::thread::Builder::new()
+        .name("fuse".into())
+        .spawn(serve)
+        .map(drop)
+        .map_err(Error::step("start a thread"))
 }
 
 /// A connection to ssi-init, what it said, and the descriptors that it holds for this daemon.

@@ -10,8 +10,8 @@
 //!      '-----(SIGTERM, SIGINT, SIGHUP)----> end the life, leave
 //! ```
 
-use crate::daemon::control::EVICTED;
 use crate::config::{NodeConfig, StateDir};
+use crate::daemon::control::EVICTED;
 use crate::error::Error;
 use crate::sys::{self, Signals};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -77,7 +77,14 @@ impl Keeper {
         let binary = std::env::current_exe().map_err(Error::step("find the ssi binary"))?;
         let now = Instant::now();
         let daemon = |role| Daemon { role, pid: None, started: now, quick_deaths: 0, start_at: now };
-        Ok(Keeper { state, config, binary, daemons: [daemon("ssid"), daemon("ssid-data")], init: None, _lock: lock })
+        Ok(Keeper {
+            state,
+            config,
+            binary,
+            daemons: [daemon("ssid"), daemon("ssid-data")],
+            init: None,
+            _lock: lock,
+        })
     }
 
     /// Runs the node, one life after the other, until it is told to stop.
@@ -107,7 +114,8 @@ impl Keeper {
         loop {
             self.start_due_daemons();
             let timeout = self.time_to_next_start();
-            let timeout = timeout.map(|t| Timespec { tv_sec: t.as_secs() as i64, tv_nsec: t.subsec_nanos().into() });
+            let timeout =
+                timeout.map(|t| Timespec { tv_sec: t.as_secs() as i64, tv_nsec: t.subsec_nanos().into() });
             let _ = poll(&mut [PollFd::new(signals, PollFlags::IN)], timeout.as_ref());
             while let Some(signal) = signals.take() {
                 if signal != libc::SIGCHLD {
@@ -201,7 +209,11 @@ impl Daemon {
 
 fn start_daemon(binary: &PathBuf, state: &StateDir, role: &str) -> Result<Pid, Error> {
     let path = state.log_file(role);
-    let log = File::options().create(true).append(true).open(&path).map_err(|source| Error::File { path, source })?;
+    let log = File::options()
+        .create(true)
+        .append(true)
+        .open(&path)
+        .map_err(|source| Error::File { path, source })?;
     let error_log = log.try_clone().map_err(Error::step("duplicate the log"))?;
     let mut command = Command::new(binary);
     command.arg("daemon").arg("--dir").arg(&state.0);

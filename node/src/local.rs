@@ -65,14 +65,23 @@ impl Plan {
     /// [`Error::Config`].
     pub fn check(&self) -> Result<(), Error> {
         if !(1..=NODES_MAX).contains(&self.nodes) {
-            return Err(Error::Config(format!("--nodes {}: a local cluster has 1 to {NODES_MAX} nodes", self.nodes)));
+            return Err(Error::Config(format!(
+                "--nodes {}: a local cluster has 1 to {NODES_MAX} nodes",
+                self.nodes
+            )));
         }
         if base::PidRegions::new(self.pid_region).is_none() {
-            return Err(Error::Config(format!("--pid-region {}: a power of two from 512 is needed", self.pid_region)));
+            return Err(Error::Config(format!(
+                "--pid-region {}: a power of two from 512 is needed",
+                self.pid_region
+            )));
         }
         // Paths of Unix sockets end at 107 bytes; the longest of ours adds this much.
         if self.dir.as_os_str().len() + "/node32/run/admin.sock".len() > 107 {
-            return Err(Error::Config(format!("--dir {}: the path is too long for sockets in it", self.dir.display())));
+            return Err(Error::Config(format!(
+                "--dir {}: the path is too long for sockets in it",
+                self.dir.display()
+            )));
         }
         Ok(())
     }

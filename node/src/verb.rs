@@ -31,7 +31,8 @@ pub fn view(place: &Place) -> Result<(View, u32), Error> {
 /// The node that the user means by a name or number.
 pub fn find_node<'a>(view: &'a View, name: &str) -> Result<&'a membership::Node, Error> {
     view.find(name).ok_or_else(|| {
-        let known: Vec<String> = view.nodes.iter().map(|node| format!("{} ({})", node.name, node.id)).collect();
+        let known: Vec<String> =
+            view.nodes.iter().map(|node| format!("{} ({})", node.name, node.id)).collect();
         Error::Said(format!("no node {name:?} in cluster {}; there are {}", view.cluster, known.join(", ")))
     })
 }
@@ -43,7 +44,8 @@ pub fn print_table(head: &[&str], rows: &[Vec<String>]) {
     };
     let widths: Vec<usize> = (0..head.len()).map(width).collect();
     let print = |cells: Vec<&str>| {
-        let line: Vec<String> = cells.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+        let line: Vec<String> =
+            cells.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
         println!("{}", line.join("  ").trim_end());
     };
     print(head.to_vec());

@@ -18,8 +18,11 @@ pub fn run() -> Result<(), Error> {
         ("write1m", Unit::MibPerSecond),
         ("read1m", Unit::MibPerSecond),
     ] {
-        let blocks =
-            alternate(BLOCKS, || in_view(&cluster, 1, &["files", figure, "/ssi"]), || on_host(&["files", figure, &disk]))?;
+        let blocks = alternate(
+            BLOCKS,
+            || in_view(&cluster, 1, &["files", figure, "/ssi"]),
+            || on_host(&["files", figure, &disk]),
+        )?;
         print(&format!("fs.{figure}"), &blocks, "host-disk", unit, Target::None);
     }
     Ok(())

@@ -22,7 +22,8 @@ pub fn run() -> Result<(), Error> {
     println!("# peer: {}", hydra[2..].join(" "));
     print("launch.ssirun.true16", &blocks, "hydra", Unit::Micros, Target::AtMost(1.5));
     let ssh = Ssh::start(&cluster)?;
-    let blocks = alternate(BLOCKS, || in_view(&cluster, 1, &["time", "20", "onnode", "2", "true"]), || ssh.time())?;
+    let blocks =
+        alternate(BLOCKS, || in_view(&cluster, 1, &["time", "20", "onnode", "2", "true"]), || ssh.time())?;
     println!("# peer: ssh 10.77.0.2 true, between the same network namespaces");
     print("launch.onnode.true", &blocks, "ssh", Unit::Micros, Target::AtMost(0.1));
     Ok(())
@@ -42,7 +43,9 @@ impl Ssh {
         let keeper = |k| cluster.process(k, "ssi-keeper").first().copied().ok_or("no keeper");
         let (client, server) = (keeper(1)?, keeper(2)?);
         for key in ["host", "user"] {
-            let made = Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f", &path(key)]).status()?;
+            let made = Command::new("ssh-keygen")
+                .args(["-q", "-t", "ed25519", "-N", "", "-f", &path(key)])
+                .status()?;
             if !made.success() {
                 return Err("ssh-keygen failed (package openssh-client)".into());
             }
@@ -67,7 +70,12 @@ impl Ssh {
         let path = |name: &str| Path::new(self.dir.path()).join(name).display().to_string();
         let mut command = in_network(self.client);
         command.args([&own_path()?, "probe", "time", "5", "ssh", "-F", "none", "-o", "BatchMode=yes"]);
-        command.args(["-o", "StrictHostKeyChecking=no", "-o", &format!("UserKnownHostsFile={}", path("known"))]);
+        command.args([
+            "-o",
+            "StrictHostKeyChecking=no",
+            "-o",
+            &format!("UserKnownHostsFile={}", path("known")),
+        ]);
         command.args(["-i", &path("user"), "10.77.0.2", "true"]);
         number(command)
     }

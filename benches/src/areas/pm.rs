@@ -20,7 +20,8 @@ pub fn run() -> Result<(), Error> {
     let mut target = target.stdout(Stdio::piped()).spawn()?;
     let mut pid = String::new();
     BufReader::new(target.stdout.take().ok_or("no output")?).read_line(&mut pid)?;
-    let values: Result<Vec<f64>, Error> = (0..BLOCKS).map(|_| in_view(&cluster, 1, &["kill", pid.trim()])).collect();
+    let values: Result<Vec<f64>, Error> =
+        (0..BLOCKS).map(|_| in_view(&cluster, 1, &["kill", pid.trim()])).collect();
     target.kill()?;
     target.wait()?;
     if let Some(figure) = Figure::alone("pm.kill.remote.p50", &values?, Unit::Micros) {

@@ -106,15 +106,22 @@ impl Client {
         self.stream.write_all(&encode_frame(&Request { ask: Some(ask) })).map_err(step())?;
         let mut buffer = [0; 16 << 10];
         loop {
-            let answer = self.reader.next().map_err(|source| Error::Frame { what: "the admin socket", source })?;
-            if let Some(Answer { error, .. }) = answer.as_ref().filter(|answer: &&Answer| !answer.error.is_empty()) {
+            let answer =
+                self.reader.next().map_err(|source| Error::Frame { what: "the admin socket", source })?;
+            if let Some(Answer { error, .. }) =
+                answer.as_ref().filter(|answer: &&Answer| !answer.error.is_empty())
+            {
                 return Err(Error::Said(error.clone()));
             }
             if let Some(answer) = answer {
                 return Ok(answer);
             }
             match self.stream.read(&mut buffer).map_err(step())? {
-                0 => return Err(Error::Said("ssid closed the connection before it answered; ask again".into())),
+                0 => {
+                    return Err(Error::Said(
+                        "ssid closed the connection before it answered; ask again".into(),
+                    ));
+                }
                 n => self.reader.push(&buffer[..n]),
             }
         }

@@ -1,15 +1,15 @@
 //! `ssid`: membership, processes, load and the admin socket of one node.
 
 use super::desk::ControlDesk;
+use super::membership::row;
 use crate::admin::server;
 use crate::config::{NodeConfig, StateDir};
 use crate::error::Error;
-use super::membership::row;
 use base::Incarnation;
+use fabric::{Config, Endpoint, Peer, Role};
 use loadlevel::LoadLevel;
 use membership::{Ended, Membership, Timings};
 use pm::procfs::ProcFs;
-use fabric::{Config, Endpoint, Peer, Role};
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -53,7 +53,8 @@ async fn serve(state: StateDir, config: NodeConfig) -> Result<(), Error> {
         limits: Default::default(),
     });
     let endpoint = endpoint.await.map_err(Error::said)?;
-    let heartbeats = UdpSocket::bind(config.control_address()).map_err(Error::step("listen for heartbeats"))?;
+    let heartbeats =
+        UdpSocket::bind(config.control_address()).map_err(Error::step("listen for heartbeats"))?;
     let membership = Membership::start(
         membership::Config {
             local: row(&config, Incarnation(welcome.incarnation)),
@@ -107,7 +108,8 @@ async fn aim_heartbeats(pm: pm::Handle, membership: membership::Handle) {
     let mut views = membership.watch();
     loop {
         let view = views.borrow_and_update().clone();
-        let watchers: Vec<SocketAddr> = view.nodes.iter().filter_map(membership::Node::control_addr).collect();
+        let watchers: Vec<SocketAddr> =
+            view.nodes.iter().filter_map(membership::Node::control_addr).collect();
         pm.watch_heartbeats(&watchers, Timings::default().interval);
         if views.changed().await.is_err() {
             return;

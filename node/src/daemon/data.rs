@@ -52,8 +52,9 @@ async fn serve(state: StateDir, config: NodeConfig) -> Result<(), Error> {
     endpoint.set_address(control, config.control_address());
     let views = membership::follow(endpoint.clone(), control, view.clone());
     let servers = server_config(&state, &config, &view);
-    let _servers =
-        lustre_like_fs::Servers::start(servers, endpoint.clone(), views.clone()).await.map_err(Error::said)?;
+    let _servers = lustre_like_fs::Servers::start(servers, endpoint.clone(), views.clone())
+        .await
+        .map_err(Error::said)?;
     let client = lustre_like_fs::Client::new(endpoint, Incarnation(welcome.incarnation), views.clone());
     if let Some(device) = fds.into_iter().next() {
         serve_mount(device, &welcome.fuse_state, &client, link)?;
@@ -86,7 +87,13 @@ fn serve_mount(
             tracing::error!(%error, "ssi-init did not take what was agreed for /ssi: a restart will not find it");
         }
     };
-    super::serve_fuse(device, agreed, client.filesystem(), (lustre_like_fs::fuse_config(), FUSE_THREADS), store)
+    super::serve_fuse(
+        device,
+        agreed,
+        client.filesystem(),
+        (lustre_like_fs::fuse_config(), FUSE_THREADS),
+        store,
+    )
 }
 
 /// Holds a connection to the local `ssid`, over its restarts: its end tells `ssid` that this daemon is gone.

@@ -39,7 +39,9 @@ impl Desk for ControlDesk {
                 Ask::Fabric(()) => self.links(),
                 Ask::Stop(()) if is_owner(peer) => stop(),
                 Ask::Stop(()) => refuse("only root, or who started the node, may stop it"),
-                Ask::Stripe(_) | Ask::SetStripe(_) | Ask::Space(()) => refuse("this is a question for ssid --data"),
+                Ask::Stripe(_) | Ask::SetStripe(_) | Ask::Space(()) => {
+                    refuse("this is a question for ssid --data")
+                }
             }
         })
     }
@@ -99,7 +101,11 @@ impl ControlDesk {
         match loadlevel::placement(wanted.ranks, wanted.per_node, &wanted.hosts, &view, &self.load.table()) {
             Ok(nodes) => {
                 self.load.placed(&nodes);
-                Answer { nodes: nodes.iter().map(|node| node.0).collect(), view: Some((*view).clone()), ..Answer::default() }
+                Answer {
+                    nodes: nodes.iter().map(|node| node.0).collect(),
+                    view: Some((*view).clone()),
+                    ..Answer::default()
+                }
             }
             Err(error) => refuse(error),
         }
@@ -110,7 +116,14 @@ impl ControlDesk {
         let link = |peer: &fabric::PeerStatus| Link {
             peer: peer.peer.to_string(),
             address: peer.address.map(|address| address.to_string()).unwrap_or_default(),
-            state: if peer.down { "declared down" } else if peer.connected { "up" } else { "not connected" }.into(),
+            state: if peer.down {
+                "declared down"
+            } else if peer.connected {
+                "up"
+            } else {
+                "not connected"
+            }
+            .into(),
             in_flight: peer.in_flight as u64,
             calls: peer.calls,
             sent: peer.bytes_sent,
@@ -168,9 +181,12 @@ impl DataDesk {
             Err(error) => return refuse(format!("/ssi/{path}: {error}")),
         };
         let layout = match striping {
-            Striping::File(layout) => {
-                Layout { size: layout.stripe_size, count: layout.count(), nodes: layout.osts, directory: false }
-            }
+            Striping::File(layout) => Layout {
+                size: layout.stripe_size,
+                count: layout.count(),
+                nodes: layout.osts,
+                directory: false,
+            },
             Striping::Directory(pattern) => {
                 let pattern = pattern.unwrap_or_default();
                 let size = if pattern.stripe_size == 0 { STRIPE_BYTES_DEFAULT } else { pattern.stripe_size };

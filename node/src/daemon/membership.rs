@@ -47,11 +47,18 @@ pub async fn join(
 ) -> Result<NodeConfig, Error> {
     let local = Peer { node: NodeId(0), role: Role::Control };
     let listen = SocketAddr::new(config.address, 0);
-    let endpoint = Config { local, listen, key: key.clone(), cluster: config.cluster.clone(), limits: Default::default() };
+    let endpoint = Config {
+        local,
+        listen,
+        key: key.clone(),
+        cluster: config.cluster.clone(),
+        limits: Default::default(),
+    };
     let endpoint = Endpoint::bind(endpoint).await.map_err(Error::said)?;
     let until = Instant::now() + limit;
     let wanted = row(&config, Incarnation(0));
-    let joined = membership::join(&endpoint, seed, wanted, until.saturating_duration_since(Instant::now())).await;
+    let joined =
+        membership::join(&endpoint, seed, wanted, until.saturating_duration_since(Instant::now())).await;
     endpoint.close().await;
     let (id, view) = joined.map_err(|e| Error::Said(format!("join the cluster at {seed}: {e}")))?;
     membership::persist_joined(&state.0, &view).map_err(Error::said)?;

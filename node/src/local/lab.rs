@@ -36,11 +36,15 @@ pub fn up(plan: &Plan, tied: bool) -> Result<Lifeline, Error> {
     plan.check()?;
     if Running::find(&plan.dir).is_some() {
         let dir = plan.dir.display();
-        return Err(Error::Said(format!("a cluster runs in {dir} already: `ssi cluster down --dir {dir}` ends it")));
+        return Err(Error::Said(format!(
+            "a cluster runs in {dir} already: `ssi cluster down --dir {dir}` ends it"
+        )));
     }
     std::fs::create_dir_all(&plan.dir).map_err(|source| Error::File { path: plan.dir.clone(), source })?;
-    let (ready, told) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(Error::step("make a pipe"))?;
-    let (alive, hold) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(Error::step("make a pipe"))?;
+    let (ready, told) =
+        rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(Error::step("make a pipe"))?;
+    let (alive, hold) =
+        rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(Error::step("make a pipe"))?;
     match sys::fork().map_err(Error::step("fork"))? {
         Fork::Child => {
             drop((ready, hold));
@@ -73,7 +77,10 @@ fn wait_ready(plan: &Plan, ready: File) -> Result<(), Error> {
             return Err(Error::Said(line.replace('\t', "\n")));
         }
     }
-    Err(Error::Said(format!("the local cluster ended before it was ready; see {}", plan.dir.join("local.log").display())))
+    Err(Error::Said(format!(
+        "the local cluster ended before it was ready; see {}",
+        plan.dir.join("local.log").display()
+    )))
 }
 
 /// The process between: enters the namespaces, and forks the one that is pid 1 in them.
@@ -103,7 +110,8 @@ fn enter_namespaces() -> Result<(), Error> {
     let hint = "make a user namespace (as root, allow it: sysctl kernel.unprivileged_userns_clone=1 \
                 user.max_user_namespaces=10000 kernel.apparmor_restrict_unprivileged_userns=0)";
     sys::unshare(libc::CLONE_NEWUSER).map_err(Error::step(hint))?;
-    let write = |file: &str, text: String| std::fs::write(file, text).map_err(Error::step(format!("write {file}")));
+    let write =
+        |file: &str, text: String| std::fs::write(file, text).map_err(Error::step(format!("write {file}")));
     write("/proc/self/setgroups", "deny".into())?;
     write("/proc/self/uid_map", format!("0 {uid} 1"))?;
     write("/proc/self/gid_map", format!("0 {gid} 1"))?;
@@ -184,7 +192,8 @@ impl Lab {
         let dir = state.0.join("ost");
         std::fs::create_dir_all(&dir).map_err(Error::step("make the object store"))?;
         let size = std::ffi::CString::new(format!("size={}", self.plan.ost_bytes)).expect("no zero byte");
-        mount("ost", &dir, "tmpfs", MountFlags::empty(), size.as_c_str()).map_err(Error::step("mount the object store"))
+        mount("ost", &dir, "tmpfs", MountFlags::empty(), size.as_c_str())
+            .map_err(Error::step("mount the object store"))
     }
 
     fn wait_until_up(&mut self, signals: &Signals) -> Result<(), Error> {
@@ -200,7 +209,11 @@ impl Lab {
                 return Err(Error::Said("told to end before the nodes were up".into()));
             }
         }
-        Err(Error::Said(format!("the nodes were not all UP within {} s: {last}\n{}", UP_WITHIN.as_secs(), self.logs())))
+        Err(Error::Said(format!(
+            "the nodes were not all UP within {} s: {last}\n{}",
+            UP_WITHIN.as_secs(),
+            self.logs()
+        )))
     }
 
     /// Nodes that every node holds to be UP.
@@ -256,7 +269,8 @@ impl Lab {
         sys::kill_namespace();
         while wait(WaitOptions::empty()).is_ok() {}
         for k in 1..=self.plan.nodes {
-            let _ = rustix::mount::unmount(self.plan.state(k).0.join("ost"), rustix::mount::UnmountFlags::DETACH);
+            let _ =
+                rustix::mount::unmount(self.plan.state(k).0.join("ost"), rustix::mount::UnmountFlags::DETACH);
         }
         let _ = std::fs::remove_dir_all(&self.plan.dir);
     }

@@ -23,7 +23,9 @@ pub fn make_bridge() -> Result<(), Error> {
 /// # Errors
 /// ip(8) refuses.
 pub fn plug_in(k: u32, pid: u32) -> Result<(), Error> {
-    ip(&format!("link add v{k} type veth peer name eth0 netns {pid}\nlink set v{k} master br0\nlink set v{k} up\n"))
+    ip(&format!(
+        "link add v{k} type veth peer name eth0 netns {pid}\nlink set v{k} master br0\nlink set v{k} up\n"
+    ))
 }
 
 /// The node's end of the cable, in the node's namespace.
@@ -56,5 +58,9 @@ fn ip(batch: &str) -> Result<(), Error> {
     if output.status.success() {
         return Ok(());
     }
-    Err(Error::Said(format!("ip: {}(batch: {})", String::from_utf8_lossy(&output.stderr), batch.replace('\n', "; "))))
+    Err(Error::Said(format!(
+        "ip: {}(batch: {})",
+        String::from_utf8_lossy(&output.stderr),
+        batch.replace('\n', "; ")
+    )))
 }

@@ -149,7 +149,10 @@ impl Up {
         let lifeline = lab::up(&plan, self.foreground)?;
         println!("{} nodes are UP in {}", self.nodes, dir.display());
         if !self.foreground {
-            println!("enter it:  ssi shell --node 1 --dir {0}\nend it:    ssi cluster down --dir {0}", dir.display());
+            println!(
+                "enter it:  ssi shell --node 1 --dir {0}\nend it:    ssi cluster down --dir {0}",
+                dir.display()
+            );
             return Ok(0);
         }
         wait_for_the_end()?;

@@ -20,7 +20,13 @@ impl Config {
     pub fn run(self) -> Outcome {
         let Config::Check { directory } = self;
         let config = StateDir(directory).load()?;
-        println!("ok: node {} ({}) of cluster {} at {}", config.id, config.name, config.cluster, config.control_address());
+        println!(
+            "ok: node {} ({}) of cluster {} at {}",
+            config.id,
+            config.name,
+            config.cluster,
+            config.control_address()
+        );
         Ok(0)
     }
 }

@@ -30,7 +30,11 @@ impl Daemon {
     /// Runs until killed.
     pub fn run(self, dir: Option<&Path>) -> Outcome {
         let state = StateDir(dir.map_or_else(super::node::default_state_dir, Path::to_path_buf));
-        if self.data { crate::daemon::data::run(state)? } else { crate::daemon::control::run(state)? }
+        if self.data {
+            crate::daemon::data::run(state)?
+        } else {
+            crate::daemon::control::run(state)?
+        }
         Ok(0)
     }
 }

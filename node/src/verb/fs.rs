@@ -63,7 +63,12 @@ impl Fs {
             Fs::Setstripe { stripe_size, stripe_count, stripe_index, path } => {
                 let count = u32::try_from(stripe_count).unwrap_or(u32::MAX);
                 let path = below_mount(&path)?;
-                place.ask_data(Ask::SetStripe(SetStripe { path, size: stripe_size, count, first: stripe_index }))?;
+                place.ask_data(Ask::SetStripe(SetStripe {
+                    path,
+                    size: stripe_size,
+                    count,
+                    first: stripe_index,
+                }))?;
                 Ok(0)
             }
             Fs::Df { json } => df(&place, json),
@@ -74,7 +79,9 @@ impl Fs {
 /// The path below /ssi that the user means.
 fn below_mount(path: &Path) -> Result<Vec<u8>, Error> {
     let absolute = std::path::absolute(path).map_err(Error::step("find the working directory"))?;
-    let below = absolute.strip_prefix("/ssi").map_err(|_| Error::Said(format!("{}: not below /ssi", path.display())))?;
+    let below = absolute
+        .strip_prefix("/ssi")
+        .map_err(|_| Error::Said(format!("{}: not below /ssi", path.display())))?;
     Ok(below.as_os_str().to_owned().into_vec())
 }
 

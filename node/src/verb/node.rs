@@ -52,7 +52,10 @@ pub fn default_state_dir() -> PathBuf {
 /// It does, or it cannot be made.
 pub fn claim(state: &StateDir) -> Result<(), Error> {
     if state.config_file().exists() {
-        return Err(Error::Said(format!("{} exists: this machine is a node already", state.config_file().display())));
+        return Err(Error::Said(format!(
+            "{} exists: this machine is a node already",
+            state.config_file().display()
+        )));
     }
     std::fs::create_dir_all(&state.0).map_err(|source| Error::File { path: state.0.clone(), source })
 }

@@ -23,7 +23,8 @@ impl Nodes {
         if self.json {
             return print_json(&as_json(&view, answer.quorum, answer.local));
         }
-        let quorum = if answer.quorum { "" } else { "  NO QUORUM: nothing can change until a majority is back" };
+        let quorum =
+            if answer.quorum { "" } else { "  NO QUORUM: nothing can change until a majority is back" };
         println!("cluster {}  epoch {}  master {}{quorum}", view.cluster, view.epoch, view.master);
         let rows: Vec<Vec<String>> = view.nodes.iter().map(|node| row(node, &view)).collect();
         print_table(&["ID", "NAME", "STATE", "ADDRESS", "ARCH", "CPUS", "MEMORY", "PIDS"], &rows);

@@ -13,8 +13,10 @@ use std::path::Path;
 
 /// Run a command on one node. It keeps this command's pid: `onnode 2 sleep 9 &` is `$!` on node 2.
 #[derive(Debug, Args)]
-#[command(after_help = "Exit code: the command's; 128 + n in a shell if signal n ended it (onnode ends by the same \
-signal); 127 command not found, 126 not executable, 255 the node is gone or could not be reached.")]
+#[command(
+    after_help = "Exit code: the command's; 128 + n in a shell if signal n ended it (onnode ends by the same \
+signal); 127 command not found, 126 not executable, 255 the node is gone or could not be reached."
+)]
 pub struct Onnode {
     /// Name or number of the node.
     pub node: String,
@@ -109,7 +111,8 @@ pub fn run_on(
     spec.local_view = local_view;
     let node_name = table.nodes.iter().find(|row| row.id == node).map_or("", |row| row.name.as_str());
     let socket = place.admin_socket();
-    let ending = foreground(Foreground { socket: &socket, node: base::NodeId(node), node_name, spec, shadow });
+    let ending =
+        foreground(Foreground { socket: &socket, node: base::NodeId(node), node_name, spec, shadow });
     let ending = ending.map_err(Error::said)?;
     if let Some(message) = ending.message() {
         eprintln!("{name}: {message}");
@@ -119,7 +122,8 @@ pub fn run_on(
 
 /// What the command inherits from us. From the host, the cluster's commands come first in its PATH.
 fn spec(place: &Place, command: Vec<OsString>) -> Result<TaskSpec, Error> {
-    let mut spec = TaskSpec::from_here(command.into_iter().map(OsString::into_vec).collect()).map_err(Error::said)?;
+    let mut spec =
+        TaskSpec::from_here(command.into_iter().map(OsString::into_vec).collect()).map_err(Error::said)?;
     if !place.in_view {
         let path = std::env::var_os("PATH").unwrap_or_else(|| "/usr/bin:/bin".into());
         let mut entry = b"PATH=/run/ssi/bin:".to_vec();
@@ -139,7 +143,8 @@ impl Onall {
         let nodes: Vec<_> = up.map(|node| (node.node_id(), node.name.clone())).collect();
         let spec = spec(&place, self.command)?;
         let socket = place.admin_socket();
-        let options = Everywhere { socket: &socket, program: "onall", nodes: &nodes, spec, prefix: self.label };
+        let options =
+            Everywhere { socket: &socket, program: "onall", nodes: &nodes, spec, prefix: self.label };
         everywhere(&options).map_err(Error::said)
     }
 }

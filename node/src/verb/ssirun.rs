@@ -11,7 +11,9 @@ use std::path::{Path, PathBuf};
 
 /// Run an MPI program (or any command) as a job of N ranks over the nodes of the cluster.
 #[derive(Debug, Args)]
-#[command(after_help = "mpiexec's one-dash spellings work as well: -n, -np, -ppn, -hosts, -wdir, -env, -prepend-rank.")]
+#[command(
+    after_help = "mpiexec's one-dash spellings work as well: -n, -np, -ppn, -hosts, -wdir, -env, -prepend-rank."
+)]
 pub struct Ssirun {
     /// Ranks to start.
     #[arg(short, visible_alias = "np", long = "ranks", value_name = "N", default_value_t = 1)]
@@ -79,7 +81,9 @@ impl Ssirun {
         let (table, _) = view(&place)?;
         let wanted = PlacementRequest { ranks: self.n, per_node: self.ppn, hosts: self.hosts.clone() };
         let nodes = place.ask(Ask::Placement(wanted))?.nodes;
-        let name = |id: u32| table.nodes.iter().find(|row| row.id == id).map_or_else(String::new, |row| row.name.clone());
+        let name = |id: u32| {
+            table.nodes.iter().find(|row| row.id == id).map_or_else(String::new, |row| row.name.clone())
+        };
         let placement = nodes.iter().map(|id| (NodeId(*id), name(*id))).collect();
         let pairs = self.env.chunks_exact(2).map(|pair| (pair[0].clone(), pair[1].clone()));
         let options = launcher::Options {

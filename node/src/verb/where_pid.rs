@@ -37,7 +37,8 @@ impl WherePid {
         for (pid, node) in &found {
             match node {
                 Some(node) if !self.json => {
-                    let name = table.nodes.iter().find(|row| row.id == *node).map_or("", |row| row.name.as_str());
+                    let name =
+                        table.nodes.iter().find(|row| row.id == *node).map_or("", |row| row.name.as_str());
                     println!("{node}{}", if self.name { format!(" {name}") } else { String::new() });
                 }
                 Some(_) => {}
