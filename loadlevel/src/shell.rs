@@ -54,7 +54,8 @@ impl LoadLevel {
         let shared =
             Arc::new(Shared { start: Instant::now(), table: Mutex::default(), views, local: config.node });
         endpoint.serve(service::LOAD, Arc::new(Desk(Arc::downgrade(&shared))));
-        tokio::spawn(run(config, endpoint, Arc::new(procfs), Arc::downgrade(&shared)));
+        let views = shared.views.clone();
+        tokio::spawn(run(config, endpoint, Arc::new(procfs), views, Arc::downgrade(&shared)));
         Handle { shared }
     }
 }
@@ -128,7 +129,13 @@ fn take(shared: &Shared, spread: &Spread) {
     }
 }
 
-async fn run(config: Config, endpoint: Endpoint, procfs: Arc<OwnedFd>, shared: Weak<Shared>) {
+async fn run(
+    config: Config,
+    endpoint: Endpoint,
+    procfs: Arc<OwnedFd>,
+    mut views: watch::Receiver<Arc<View>>,
+    shared: Weak<Shared>,
+) {
     let Config { node, cpus, memory_bytes, speed } = config;
     let ticks_per_second = rustix::param::clock_ticks_per_second();
     let mut sampler = Sampler::new(node, cpus, memory_bytes, speed, ticks_per_second);
@@ -137,7 +144,11 @@ async fn run(config: Config, endpoint: Endpoint, procfs: Arc<OwnedFd>, shared: W
     pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut complained = false;
     loop {
-        pace.tick().await;
+        // A node that has just come hears of us at once, not at the next beat.
+        tokio::select! {
+            _ = pace.tick() => {}
+            Ok(()) = views.changed() => {}
+        }
         let Some(shared) = shared.upgrade() else { return };
         let root = procfs.clone();
         let page_bytes = rustix::param::page_size() as u64;

@@ -34,7 +34,7 @@ fn compile(cluster: &Cluster) {
 fn an_mpi_program_runs_over_three_nodes() {
     let cluster = cluster!(3);
     compile(&cluster);
-    let out = cluster.ok(2, "ssirun -n 6 /ssi/hello | sort");
+    let out = cluster.ok(2, "ssirun -n 6 -ppn 2 /ssi/hello | sort");
     let lines: Vec<&str> = out.lines().collect();
     assert_eq!(lines.len(), 6, "{out}");
     for (rank, line) in lines.iter().enumerate() {

@@ -94,7 +94,7 @@ fn job_and_files(cluster: &Cluster, nodes: &[NodeRow], out: &Path) -> Result<(),
     step(2, "the job", || compile(cluster, out))?;
     let (job, seen, steps) = watched(cluster, ranks)?;
     let started = format!(
-        "ssirun -n {ranks} {FOLDER}/heat: an unmodified MPI program, two ranks a node, {steps} steps"
+        "ssirun -n {ranks} -ppn 2 {FOLDER}/heat: an unmodified MPI program, two ranks a node, {steps} steps"
     );
     show(2, &started, [] as [&str; 0]);
     let places: Vec<String> = seen.places.iter().map(|(pid, node)| format!("{pid}:{node}")).collect();

@@ -44,7 +44,8 @@ impl<'a> Job<'a> {
     pub fn start(cluster: &'a Cluster, ranks: usize, steps: u32, every: u32) -> Result<Self, Error> {
         let (count, steps, every) = (ranks.to_string(), steps.to_string(), every.to_string());
         let (result, plate) = (format!("{FOLDER}/result"), format!("{FOLDER}/plate.pgm"));
-        let words = ["ssirun", "-n", &count, PROGRAM, "-s", &steps, "-k", &every, "-o", &result, &plate];
+        let words =
+            ["ssirun", "-n", &count, "-ppn", "2", PROGRAM, "-s", &steps, "-k", &every, "-o", &result, &plate];
         Ok(Self { cluster, running: cluster.start(1, &words)?, ranks })
     }
 
