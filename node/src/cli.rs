@@ -94,11 +94,17 @@ pub const COMMANDS: [&str; 8] =
 const MPI_FLAGS: [&str; 9] =
     ["-ppn", "-hosts", "-host", "-wdir", "-env", "-prepend-rank", "-np", "-perhost", "-help"];
 
+/// The name that the user knows us by, for messages: the command's own, or `ssi`.
+pub fn called_as(arguments: &[OsString]) -> String {
+    let called = arguments.first().map(PathBuf::from).unwrap_or_default();
+    let name = called.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    if name == "ssid" || COMMANDS.contains(&name) { name.to_owned() } else { "ssi".to_owned() }
+}
+
 /// The argument list as [`Cli`] takes it: a command called by its own name becomes a verb of `ssi`, and mpiexec's
 /// one-dash flags in front of the program get their second dash.
 pub fn normalize(arguments: Vec<OsString>) -> Vec<OsString> {
-    let called = arguments.first().map(PathBuf::from).unwrap_or_default();
-    let name = called.file_name().and_then(|name| name.to_str()).unwrap_or_default().to_owned();
+    let name = called_as(&arguments);
     let mut line = vec![OsString::from("ssi")];
     match name.as_str() {
         "ssid" => line.push("daemon".into()),
@@ -152,9 +158,21 @@ impl Man {
 
 impl Completion {
     fn run(self) -> Outcome {
-        clap_complete::generate(self.shell, &mut Cli::command(), "ssi", &mut std::io::stdout());
+        let mut out = std::io::stdout();
+        clap_complete::generate(self.shell, &mut Cli::command(), "ssi", &mut out);
+        for mut command in own_names() {
+            let name = command.get_name().to_owned();
+            clap_complete::generate(self.shell, &mut command, name, &mut out);
+        }
         Ok(0)
     }
+}
+
+/// The definitions of the commands that are called by their own names.
+fn own_names() -> Vec<clap::Command> {
+    let all = Cli::command();
+    let own = all.get_subcommands().filter(|command| COMMANDS.contains(&command.get_name()));
+    own.cloned().map(|command| command.version(env!("CARGO_PKG_VERSION")).disable_version_flag(true)).collect()
 }
 
 #[cfg(test)]

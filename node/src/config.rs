@@ -70,7 +70,7 @@ pub fn default_cpus() -> u32 {
 /// The memory of this machine, MiB.
 pub fn default_memory() -> u64 {
     let info = rustix::system::sysinfo();
-    (u64::from(info.totalram) * u64::from(info.mem_unit)) >> 20
+    (info.totalram * u64::from(info.mem_unit)) >> 20
 }
 
 impl NodeConfig {

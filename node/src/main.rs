@@ -9,11 +9,12 @@ fn main() -> ExitCode {
     if arguments.first().is_some_and(|name| name == pm::init::NAME) {
         pm::init::main();
     }
+    let name = node::cli::called_as(&arguments);
     let cli = node::cli::Cli::parse_from(node::cli::normalize(arguments));
     match cli.run() {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            eprintln!("ssi: {error}");
+            eprintln!("{name}: {error}");
             ExitCode::from(1)
         }
     }

@@ -201,7 +201,7 @@ impl DataDesk {
         let Ok(path) = std::str::from_utf8(&wanted.path) else { return refuse("the path is not UTF-8") };
         let start = match self.index_of(wanted.first) {
             Ok(start) => start,
-            Err(answer) => return answer,
+            Err(why) => return refuse(why),
         };
         let count = if wanted.count == u32::MAX { 0 } else { wanted.count };
         let pattern = Pattern { stripe_size: wanted.size, stripe_count: count, start };
@@ -218,7 +218,7 @@ impl DataDesk {
     }
 
     /// The place of a node in the ordered list of object servers, plus one; 0 for none.
-    fn index_of(&self, node: u32) -> Result<u32, Answer> {
+    fn index_of(&self, node: u32) -> Result<u32, String> {
         if node == 0 {
             return Ok(0);
         }
@@ -227,7 +227,7 @@ impl DataDesk {
         nodes.sort_unstable();
         match nodes.iter().position(|id| *id == node) {
             Some(index) => Ok(index as u32 + 1),
-            None => Err(refuse(format!("node {node} has no object server that is there"))),
+            None => Err(format!("node {node} has no object server that is there")),
         }
     }
 

@@ -19,8 +19,8 @@ pub struct Ssirun {
     #[arg(short, visible_alias = "np", long = "ranks", value_name = "N", default_value_t = 1)]
     n: u32,
     /// Ranks a node at most [default: as the load says].
-    #[arg(long, visible_alias = "perhost", value_name = "P", default_value_t = 0)]
-    ppn: u32,
+    #[arg(long, visible_alias = "perhost", value_name = "P")]
+    ppn: Option<u32>,
     /// Use these nodes only: names or numbers, separated by commas.
     #[arg(long, visible_alias = "host", value_delimiter = ',', value_name = "A,B")]
     hosts: Vec<String>,
@@ -79,7 +79,7 @@ impl Ssirun {
     pub fn run(self, dir: Option<&Path>) -> Outcome {
         let place = Place::find(dir)?;
         let (table, _) = view(&place)?;
-        let wanted = PlacementRequest { ranks: self.n, per_node: self.ppn, hosts: self.hosts.clone() };
+        let wanted = PlacementRequest { ranks: self.n, per_node: self.ppn.unwrap_or(0), hosts: self.hosts.clone() };
         let nodes = place.ask(Ask::Placement(wanted))?.nodes;
         let name = |id: u32| {
             table.nodes.iter().find(|row| row.id == id).map_or_else(String::new, |row| row.name.clone())
