@@ -172,7 +172,11 @@ impl Completion {
 fn own_names() -> Vec<clap::Command> {
     let all = Cli::command();
     let own = all.get_subcommands().filter(|command| COMMANDS.contains(&command.get_name()));
-    own.cloned().map(|command| command.version(env!("CARGO_PKG_VERSION")).disable_version_flag(true)).collect()
+    let alone = |command: &clap::Command| {
+        let name = command.get_name().to_owned();
+        command.clone().display_name(name.clone()).bin_name(name).version(env!("CARGO_PKG_VERSION"))
+    };
+    own.map(alone).collect()
 }
 
 #[cfg(test)]

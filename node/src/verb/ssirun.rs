@@ -79,7 +79,8 @@ impl Ssirun {
     pub fn run(self, dir: Option<&Path>) -> Outcome {
         let place = Place::find(dir)?;
         let (table, _) = view(&place)?;
-        let wanted = PlacementRequest { ranks: self.n, per_node: self.ppn.unwrap_or(0), hosts: self.hosts.clone() };
+        let wanted =
+            PlacementRequest { ranks: self.n, per_node: self.ppn.unwrap_or(0), hosts: self.hosts.clone() };
         let nodes = place.ask(Ask::Placement(wanted))?.nodes;
         let name = |id: u32| {
             table.nodes.iter().find(|row| row.id == id).map_or_else(String::new, |row| row.name.clone())
