@@ -1,3 +1,5 @@
+//! The job as a pure core: what it does when ranks end, fail, are lost, or the user wants it to end.
+
 use super::*;
 use proptest::prelude::*;
 

@@ -1,3 +1,5 @@
+//! The PMI-1 server as a pure core: what each line is answered with, and that no line of a rank can harm it.
+
 use super::*;
 use proptest::prelude::*;
 

@@ -1,3 +1,5 @@
+//! The session as a pure core: no byte twice, none lost, no end told twice, whatever a daemon's restart sends again.
+
 use super::*;
 use proptest::prelude::*;
 
