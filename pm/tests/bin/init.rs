@@ -1,5 +1,5 @@
-//! For tests/init.rs: a parent to watch a shadow, a keeper that starts one `ssi-init` and ends it when its own standard input closes, and that
-//! `ssi-init` itself.
+//! For tests/init.rs: a parent to watch a shadow, a keeper that starts one `ssi-init` and ends it when its own standard
+//! input closes, and that `ssi-init` itself.
 
 use rustix::event::{PollFd, PollFlags};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions};
@@ -20,6 +20,7 @@ fn main() {
 }
 
 /// Starts the child `argv` and prints its pid and each status word that wait4 gives for it.
+#[expect(clippy::zombie_processes, reason = "it is waited for, by its pid: `Child` does not show stops")]
 fn watch_child(argv: &[String]) {
     let child = std::process::Command::new(&argv[0]).args(&argv[1..]).spawn().expect("a child");
     println!("{}", child.id());
