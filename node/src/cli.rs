@@ -1,8 +1,8 @@
 //! The command line: one definition of every verb and flag, from which parsing, help, man pages and completion come.
 
 use crate::verb::{self, Outcome};
-use clap::{Args, CommandFactory, Parser, Subcommand};
-use std::ffi::OsString;
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
 /// One Linux system out of many machines: the cluster's command line.
@@ -14,7 +14,7 @@ their own names inside the cluster (`ssi shell` enters it)."
 )]
 pub struct Cli {
     /// Directory of a local cluster, or state directory of a node [default: the view we are in, /tmp/ssi-<uid>].
-    #[arg(long, global = true, env = "SSI_DIR", value_name = "DIR")]
+    #[arg(long, global = true, env = DIR_VARIABLE, value_name = "DIR")]
     pub dir: Option<PathBuf>,
     /// What to do.
     #[command(subcommand)]
@@ -86,6 +86,9 @@ pub struct Completion {
     shell: clap_complete::Shell,
 }
 
+/// The environment variable that stands in for `--dir`.
+const DIR_VARIABLE: &str = "SSI_DIR";
+
 /// Names under which the binary acts as one verb.
 pub const COMMANDS: [&str; 8] =
     ["onnode", "onall", "fastnode", "fast", "loads", "where_pid", "localview", "ssirun"];
@@ -119,7 +122,20 @@ pub fn normalize(arguments: Vec<OsString>) -> Vec<OsString> {
     }
 }
 
+/// The command line's definition, given what `SSI_DIR` holds: an empty one is none, as in a shell.
+fn definition(variable: Option<&OsStr>) -> clap::Command {
+    let unset = variable.is_some_and(OsStr::is_empty);
+    if unset { Cli::command().mut_arg("dir", |dir| dir.env(None)) } else { Cli::command() }
+}
+
 impl Cli {
+    /// Reads the argument list; ends the process where help was asked for or it makes no sense.
+    pub fn read(arguments: Vec<OsString>) -> Cli {
+        let variable = std::env::var_os(DIR_VARIABLE);
+        let matches = definition(variable.as_deref()).get_matches_from(arguments);
+        Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+    }
+
     /// Does what was asked.
     pub fn run(self) -> Outcome {
         let dir = self.dir.as_deref();

@@ -1,6 +1,5 @@
 //! One binary: `ssi`, `ssid`, `ssi-init` and the user commands, by the name it is called with.
 
-use clap::Parser;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
@@ -10,7 +9,7 @@ fn main() -> ExitCode {
         pm::init::main();
     }
     let name = node::cli::called_as(&arguments);
-    let cli = node::cli::Cli::parse_from(node::cli::normalize(arguments));
+    let cli = node::cli::Cli::read(node::cli::normalize(arguments));
     match cli.run() {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
