@@ -166,8 +166,11 @@ impl Cli {
 impl Man {
     fn run(self) -> Outcome {
         std::fs::create_dir_all(&self.directory).map_err(crate::Error::step("make the directory"))?;
-        clap_mangen::generate_to(Cli::command(), &self.directory)
-            .map_err(crate::Error::step("write man pages"))?;
+        let failed = || crate::Error::step("write man pages");
+        clap_mangen::generate_to(Cli::command(), &self.directory).map_err(failed())?;
+        for command in own_names() {
+            clap_mangen::Man::new(command).generate_to(&self.directory).map_err(failed())?;
+        }
         Ok(0)
     }
 }
