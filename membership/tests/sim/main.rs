@@ -1,13 +1,18 @@
 //! The cores in a simulated world, seed by seed. Every run is checked by the oracle (oracle.rs); each test adds what it
 //! is about. A seed that fails is in the message: the same seed gives the same run.
 
+mod agenda;
+mod machine;
+mod network;
 mod oracle;
 mod world;
 
 use base::NodeId;
+use machine::row;
 use membership::talk::{Ask, Join, Leave, Remove, Say};
 use membership::{Event, NodeState};
-use world::{Network, World, row};
+use network::Network;
+use world::World;
 
 fn check(world: &World, seed: u64) {
     assert!(world.oracle.faults.is_empty(), "seed {seed}: {:#?}{}", world.oracle.faults, world.describe());

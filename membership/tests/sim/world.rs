@@ -1,61 +1,20 @@
 //! A world of cores: virtual time, a network that delays, loses and is cut, disks that keep only what was persisted.
 
+mod effects;
+
+use crate::agenda::{Agenda, What};
+use crate::machine::{Machine, row};
+use crate::network::{Cuts, Network};
 use crate::oracle::Oracle;
 use base::{Incarnation, NodeId, Prng, Time};
 use membership::core::Config;
 use membership::saved::Register;
-use membership::talk::{Answer, Request};
-use membership::{Core, Effect, Event, Heartbeat, Node, NodeState, RequestId, Timings, View, table};
-use std::collections::{BTreeMap, BTreeSet};
+use membership::talk::Request;
+use membership::{Core, Event, Heartbeat, Node, NodeState, RequestId, Timings, View, table};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 pub const MS: Duration = Duration::from_millis(1);
-
-/// What the network does to a message.
-#[derive(Clone, Copy, Debug)]
-pub struct Network {
-    /// The longest delay, microseconds.
-    pub delay_us_max: u64,
-    /// Of a thousand messages and datagrams so many are lost.
-    pub lost_per_mille: u64,
-}
-
-impl Default for Network {
-    fn default() -> Network {
-        Network { delay_us_max: 2_000, lost_per_mille: 0 }
-    }
-}
-
-/// What is going to happen.
-enum What {
-    Tick { node: u32, run: u64 },
-    Listen { node: u32, run: u64 },
-    Beat { node: u32, life: u64 },
-    Datagram { to: u32, beat: Heartbeat },
-    Request { from: u32, run: u64, to: u32, request: Request },
-    Answer { to: u32, run: u64, from: u32, answer: Answer },
-    Link { node: u32, run: u64, peer: u32, linked: bool },
-    StartDaemon { node: u32 },
-    StartNode { node: u32 },
-}
-
-/// One machine.
-pub struct Machine {
-    pub core: Option<Core>,
-    pub disk: Register,
-    pub life: u64,
-    /// The supervisor lives.
-    pub alive: bool,
-    run: u64,
-    sequence: u64,
-    inbox: Vec<Heartbeat>,
-    waiting: BTreeMap<RequestId, (u32, u64)>,
-    downs: BTreeSet<NodeId>,
-    /// The end of this life is known here; the node starts a new one.
-    pub evictions: u32,
-    /// Answers to requests made by the test itself.
-    pub answers: Vec<Answer>,
-}
 
 pub struct World {
     pub now: Time,
@@ -67,23 +26,11 @@ pub struct World {
     pub torn_one_in: u64,
     /// Disks that lose everything, to see that the oracle would notice.
     pub forgetful: bool,
-    cuts: BTreeSet<(u32, u32)>,
-    agenda: BTreeMap<(Time, u64), What>,
-    order: u64,
+    cuts: Cuts,
+    agenda: Agenda,
     next_request: u64,
     next_life: u64,
     timings: Timings,
-}
-
-pub fn row(id: u32) -> Node {
-    Node {
-        id,
-        name: format!("node{id}"),
-        control_address: format!("10.0.0.{id}:7100"),
-        data_address: format!("10.0.0.{id}:7101"),
-        cpus: 2,
-        ..Node::default()
-    }
 }
 
 impl World {
@@ -101,9 +48,8 @@ impl World {
             oracle: Oracle::default(),
             torn_one_in: 0,
             forgetful: false,
-            cuts: BTreeSet::new(),
-            agenda: BTreeMap::new(),
-            order: 0,
+            cuts: Cuts::default(),
+            agenda: Agenda::default(),
             next_request: 0,
             next_life: 10,
             timings: Timings::default(),
@@ -122,22 +68,7 @@ impl World {
     }
 
     pub fn add_machine(&mut self, id: u32, view: &View) {
-        self.machines.insert(
-            id,
-            Machine {
-                core: None,
-                disk: Register::agreed(view.clone()),
-                life: 0,
-                alive: false,
-                run: 0,
-                sequence: 0,
-                inbox: Vec::new(),
-                waiting: BTreeMap::new(),
-                downs: BTreeSet::new(),
-                evictions: 0,
-                answers: Vec::new(),
-            },
-        );
+        self.machines.insert(id, Machine::new(view));
         self.plan(Duration::ZERO, What::StartNode { node: id });
     }
 
@@ -150,12 +81,12 @@ impl World {
     pub fn run_until(&mut self, ms: u32, done: impl Fn(&World) -> bool) -> bool {
         let end = self.now + MS * ms;
         while !done(self) {
-            let Some((&(at, _), _)) = self.agenda.first_key_value() else { break };
+            let Some(at) = self.agenda.next_time() else { break };
             if at > end {
                 self.now = end;
                 return done(self);
             }
-            let ((at, _), what) = self.agenda.pop_first().unwrap();
+            let Some((at, what)) = self.agenda.take_next() else { break };
             self.now = at;
             self.happen(what);
         }
@@ -191,13 +122,7 @@ impl World {
 
     /// Cuts the link between two nodes, or heals it. Nobody is told: packets just vanish.
     pub fn set_cut(&mut self, one: u32, other: u32, cut: bool) {
-        for pair in [(one, other), (other, one)] {
-            if cut {
-                self.cuts.insert(pair)
-            } else {
-                self.cuts.remove(&pair)
-            };
-        }
+        self.cuts.set(one, other, cut);
     }
 
     pub fn isolate(&mut self, node: u32, cut: bool) {
@@ -207,7 +132,7 @@ impl World {
 
     /// Heals all cuts; daemons that could not reach each other connect.
     pub fn heal(&mut self) {
-        self.cuts.clear();
+        self.cuts.heal();
         let running: Vec<u32> =
             self.machines.iter().filter(|(_, machine)| machine.core.is_some()).map(|(&id, _)| id).collect();
         running.into_iter().for_each(|node| self.tell_links(node, true));
@@ -277,8 +202,7 @@ impl World {
     }
 
     fn plan(&mut self, after: Duration, what: What) {
-        self.order += 1;
-        self.agenda.insert((self.now + after, self.order), what);
+        self.agenda.plan(self.now + after, what);
     }
 
     fn delay(&mut self) -> Duration {
@@ -287,10 +211,6 @@ impl World {
 
     fn is_lost(&mut self) -> bool {
         self.prng.below(1_000) < self.network.lost_per_mille
-    }
-
-    fn connects(&self, from: u32, to: u32) -> bool {
-        !self.cuts.contains(&(from, to))
     }
 
     fn happen(&mut self, what: What) {
@@ -358,7 +278,7 @@ impl World {
     fn tell_links(&mut self, node: u32, linked: bool) {
         let others: Vec<u32> = self.machines.keys().copied().filter(|&id| id != node).collect();
         for other in others {
-            if self.machines[&other].core.is_none() || !self.connects(node, other) {
+            if self.machines[&other].core.is_none() || !self.cuts.connects(node, other) {
                 continue;
             }
             let after = self.delay() + if linked { MS * 20 } else { Duration::ZERO };
@@ -381,7 +301,7 @@ impl World {
             Heartbeat { node: NodeId(node), incarnation: Incarnation(life), sequence: machine.sequence };
         let others: Vec<u32> = self.machines.keys().copied().filter(|&id| id != node).collect();
         for to in others {
-            if self.connects(node, to) && !self.is_lost() {
+            if self.cuts.connects(node, to) && !self.is_lost() {
                 let delay = self.delay();
                 self.plan(delay, What::Datagram { to, beat });
             }
@@ -397,58 +317,5 @@ impl World {
         let id = RequestId(self.next_request);
         self.machine(to).waiting.insert(id, (from, run));
         self.give(to, Event::Request { id, from: NodeId(from), request });
-    }
-
-    fn carry_out(&mut self, node: u32, effects: Vec<Effect>) {
-        for effect in effects {
-            if self.torn_one_in > 0 && self.prng.one_in(self.torn_one_in) {
-                self.kill_daemon(node);
-                self.start_daemon(node, 150);
-                return;
-            }
-            match effect {
-                Effect::Persist(register) => {
-                    self.oracle.persisted(node, &self.machines[&node].disk, &register);
-                    self.machine(node).disk = register;
-                }
-                Effect::Publish(view) => self.oracle.published(node, &view),
-                Effect::Down { peer, down } => {
-                    let downs = &mut self.machine(node).downs;
-                    if down {
-                        downs.insert(peer)
-                    } else {
-                        downs.remove(&peer)
-                    };
-                }
-                Effect::Reach(_) => {}
-                Effect::Ask { to, request } => self.send(node, to, request),
-                Effect::Answer { id, answer } => self.send_answer(node, id, answer),
-                Effect::Evicted(_) => {
-                    self.machine(node).evictions += 1;
-                    self.kill_node(node);
-                    self.start_node(node, 100);
-                    return;
-                }
-            }
-        }
-    }
-
-    fn send(&mut self, from: u32, to: NodeId, request: Request) {
-        let lost = self.machines[&from].downs.contains(&to) || !self.connects(from, to.0) || self.is_lost();
-        if !lost && self.machines.contains_key(&to.0) {
-            let (delay, run) = (self.delay(), self.machines[&from].run);
-            self.plan(delay, What::Request { from, run, to: to.0, request });
-        }
-    }
-
-    fn send_answer(&mut self, from: u32, id: RequestId, answer: Answer) {
-        let Some((to, run)) = self.machine(from).waiting.remove(&id) else { return };
-        if to == 0 {
-            return self.machine(from).answers.push(answer);
-        }
-        if self.connects(from, to) && !self.is_lost() {
-            let delay = self.delay();
-            self.plan(delay, What::Answer { to, run, from, answer });
-        }
     }
 }
