@@ -19,7 +19,11 @@
 //! | a node goes DOWN                                         | SIGKILL at once      | 255                  |
 //! | ^C, SIGTERM, SIGHUP to ssirun (a second one: SIGKILL)    | SIGTERM, SIGKILL     | 128 + s              |
 //!
-//! Invariant: the first cause decides the code and is the only one told; [`Effect::Done`] comes exactly once.
+//! The ranks of a killed rank or of a dead node often abort before the news of that death has come: so a cause that
+//! begins with SIGTERM is told when the job is over or SIGKILL is due, and until then a death by another signal, or a
+//! node that goes DOWN, takes its place.
+//!
+//! Invariant: one cause decides the code and is the only one told; [`Effect::Done`] comes exactly once.
 
 use crate::pmi::Phase;
 use base::{NodeId, Time};
@@ -105,13 +109,15 @@ pub struct Job {
     is_mpi: bool,
     /// The exit code as far as it is decided.
     code: Option<u8>,
+    /// The cause, while a death may yet turn out to be the reason for it.
+    untold: Option<String>,
 }
 
 impl Job {
     /// A job whose ranks are being started.
     pub fn new(config: Config) -> Job {
         let ranks = vec![Rank::default(); config.placement.len()];
-        Job { config, ranks, state: State::Running, is_mpi: false, code: None }
+        Job { config, ranks, state: State::Running, is_mpi: false, code: None, untold: None }
     }
 
     /// One event at time `now`; see the table of [`crate::job`].
@@ -130,6 +136,7 @@ impl Job {
         };
         if self.state != State::Done && self.ranks.iter().all(|rank| rank.over) {
             self.state = State::Done;
+            effects.extend(self.tell());
             effects.push(Effect::Done(self.code.unwrap_or(0)));
         }
         effects
@@ -171,6 +178,9 @@ impl Job {
                     self.who(rank),
                     signal_text(*signal)
                 );
+                if i32::from(*signal) != libc::SIGTERM {
+                    self.doubt();
+                }
                 self.end(now, Severity::Kill, ending.code(), Some(text))
             }
             Ending::NotStarted { code, message } => {
@@ -220,6 +230,7 @@ impl Job {
                 gone.push(other as u32);
             }
         }
+        self.doubt();
         let noun = if gone.len() == 1 { "rank" } else { "ranks" };
         let text = format!("{message}: {noun} {} lost", ranges(&gone));
         self.end(now, Severity::Kill, 255, Some(text))
@@ -256,23 +267,31 @@ impl Job {
             return Vec::new();
         }
         self.code = Some(code);
-        let mut effects: Vec<Effect> =
-            why.map(|why| Effect::Say(format!("ssirun: {why}"))).into_iter().collect();
-        effects.extend(match severity {
-            Severity::Kill => self.kill(now),
-            Severity::Terminate => {
-                let at = now + self.config.grace;
-                self.state = State::Terminating(at);
-                self.signal_all(libc::SIGTERM, at)
-            }
-        });
-        effects
+        self.untold = why;
+        if severity == Severity::Kill {
+            return self.kill(now);
+        }
+        let at = now + self.config.grace;
+        self.state = State::Terminating(at);
+        self.signal_all(libc::SIGTERM, at)
+    }
+
+    /// A death that we have not caused: if the job ends for what may be its consequence, it ends for this instead.
+    fn doubt(&mut self) {
+        if self.untold.take().is_some() {
+            self.state = State::Running;
+        }
+    }
+
+    fn tell(&mut self) -> Option<Effect> {
+        self.untold.take().map(|why| Effect::Say(format!("ssirun: {why}")))
     }
 
     fn kill(&mut self, now: Time) -> Vec<Effect> {
         let at = now + self.config.grace;
         self.state = State::Killing(at);
-        self.signal_all(libc::SIGKILL, at)
+        let told = self.tell();
+        told.into_iter().chain(self.signal_all(libc::SIGKILL, at)).collect()
     }
 
     fn signal_all(&self, number: i32, wake: Time) -> Vec<Effect> {

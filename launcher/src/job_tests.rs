@@ -41,17 +41,24 @@ fn said(effects: &[Effect]) -> Vec<&str> {
         .collect()
 }
 
-/// Lets every rank that lives die of `signal` and gives back the exit code.
-fn finish(job: &mut Job, signal: u8) -> u8 {
+/// Lets every rank that lives die of `signal`; gives back what was said then, and the exit code.
+fn farewell(job: &mut Job, signal: u8) -> (Vec<String>, u8) {
     let mut last = Vec::new();
     for rank in job.alive() {
-        last = killed(job, rank, signal);
         assert_eq!(said(&last), [""; 0]);
+        last = killed(job, rank, signal);
     }
     match last.last() {
-        Some(Effect::Done(code)) => *code,
+        Some(Effect::Done(code)) => (said(&last).into_iter().map(str::to_owned).collect(), *code),
         other => panic!("{other:?}"),
     }
+}
+
+/// As [`farewell`], with nothing said.
+fn finish(job: &mut Job, signal: u8) -> u8 {
+    let (said, code) = farewell(job, signal);
+    assert_eq!(said, [""; 0]);
+    code
 }
 
 #[test]
@@ -89,12 +96,10 @@ fn an_mpi_rank_that_leaves_without_finalize_ends_the_job() {
         let mut job = job();
         job.handle(Time(0), Event::Joined(2));
         let effects = exit(&mut job, 2, code, Phase::Joined);
-        assert!(
-            said(&effects)[0].ends_with(&format!("exited with code {code} without MPI_Finalize")),
-            "{effects:?}"
-        );
         assert_eq!(signals(&effects, TERM), [0, 1, 3, 4, 5]);
-        assert_eq!(finish(&mut job, TERM), expected);
+        let (said, told) = farewell(&mut job, TERM);
+        assert!(said[0].ends_with(&format!("exited with code {code} without MPI_Finalize")), "{said:?}");
+        assert_eq!(told, expected);
     }
 }
 
@@ -102,17 +107,51 @@ fn an_mpi_rank_that_leaves_without_finalize_ends_the_job() {
 fn a_rank_that_ended_before_the_others_joined_is_missed() {
     let mut job = job();
     exit(&mut job, 1, 4, Phase::Fresh);
-    let effects = job.handle(Time(0), Event::Joined(0));
-    assert_eq!(said(&effects), ["ssirun: rank 1 on node1 (pid 16385) ended before MPI_Init"]);
-    assert_eq!(finish(&mut job, TERM), 4);
+    job.handle(Time(0), Event::Joined(0));
+    let said = vec!["ssirun: rank 1 on node1 (pid 16385) ended before MPI_Init".to_owned()];
+    assert_eq!(farewell(&mut job, TERM), (said, 4));
 }
 
 #[test]
 fn abort_ends_the_job_with_its_code() {
     let mut job = job();
     let effects = job.handle(Time(0), Event::Abort(0, 42, String::new()));
+    assert_eq!(signals(&effects, TERM).len(), 6);
+    let said = vec!["ssirun: rank 0 on node1 (pid 16384) aborted the job with code 42".to_owned()];
+    assert_eq!(farewell(&mut job, TERM), (said, 42));
+}
+
+#[test]
+fn a_rank_that_aborts_because_another_was_killed_does_not_hide_that() {
+    let mut job = job();
+    job.handle(Time(0), Event::Abort(2, 15, String::new()));
+    assert_eq!(exit(&mut job, 2, 15, Phase::Joined), []);
+    assert_eq!(killed(&mut job, 3, TERM), []);
+    let effects = killed(&mut job, 1, 9);
+    assert_eq!(said(&effects), ["ssirun: rank 1 on node1 (pid 16385) was killed by signal 9 (Killed)"]);
+    assert_eq!(signals(&effects, KILL), [0, 4, 5]);
+    assert_eq!(finish(&mut job, KILL), 137);
+}
+
+#[test]
+fn a_rank_that_aborts_because_a_node_is_down_does_not_hide_that() {
+    let mut job = job();
+    exit(&mut job, 2, 15, Phase::Joined);
+    job.handle(Time(0), Event::Joined(0));
+    job.handle(Time(0), Event::Abort(3, 15, String::new()));
+    let lost = Event::Ended(4, Ending::Lost { message: "node3 is DOWN".to_owned() }, Phase::Joined);
+    assert_eq!(said(&job.handle(Time(SECOND), lost)), ["ssirun: node3 is DOWN: ranks 4-5 lost"]);
+    assert_eq!(finish(&mut job, KILL), 255);
+}
+
+#[test]
+fn an_abort_is_told_before_ranks_that_stay_are_killed_and_stays_the_cause() {
+    let mut job = job();
+    job.handle(Time(0), Event::Abort(0, 42, String::new()));
+    let effects = job.handle(Time(2 * SECOND), Event::Tick);
     assert_eq!(said(&effects), ["ssirun: rank 0 on node1 (pid 16384) aborted the job with code 42"]);
-    assert_eq!(finish(&mut job, TERM), 42);
+    assert_eq!(signals(&effects, KILL).len(), 6);
+    assert_eq!(finish(&mut job, KILL), 42);
 }
 
 #[test]
