@@ -189,8 +189,11 @@ impl Cluster {
         let state = if up { "up" } else { "down" };
         let ran = run({
             let mut enter = Command::new("nsenter");
-            let user = if rustix::process::geteuid().is_root() { "-n" } else { "-Un" };
-            enter.args(["-t", &self.local_pid().to_string(), user]);
+            enter.args(["-t", &self.local_pid().to_string(), "-n"]);
+            if !rustix::process::geteuid().is_root() {
+                // We are root there already, and nobody may set groups there.
+                enter.args(["-U", "--preserve-credentials"]);
+            }
             enter.args(["ip", "link", "set", &format!("v{k}"), state]);
             enter
         });

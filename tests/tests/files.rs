@@ -27,7 +27,7 @@ fn what_one_node_writes_every_node_reads_at_once() {
 fn the_usual_tools_work_on_it() {
     let cluster = cluster!(3);
     for script in [
-        "cd /ssi && mkdir -p a/b && cp -a /etc/passwd a/b/ && cmp /etc/passwd a/b/passwd && mv a/b a/c && ls -l a/c",
+        "cd /ssi && mkdir -p a/b && t=$(mktemp -d) && cp /etc/passwd $t && cp -a $t/passwd a/b/ && cmp $t/passwd a/b/passwd && rm -r $t && mv a/b a/c && ls -l a/c",
         "cd /ssi && ln a/c/passwd hard && test $(stat -c %h hard) = 2 && ln -s hard soft && cat soft > /dev/null && rm soft hard",
         "cd /ssi && tar cf t.tar a && mkdir x && tar xf t.tar -C x && diff -r a x/a && rm -r x t.tar",
         "cd /ssi && dd if=/dev/zero of=z bs=1M count=3 status=none && truncate -s 1500000 z && test $(stat -c %s z) = 1500000 && rm z",
