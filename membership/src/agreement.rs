@@ -73,6 +73,8 @@ pub struct Agreement {
     last_lead: Time,
     campaign_at: Option<Time>,
     outlook: Outlook,
+    /// Nodes whose supervisor is heard and whose `ssid` is connected: alive, even if an answer is late.
+    alive: BTreeSet<NodeId>,
     audience: BTreeSet<NodeId>,
     dirty: bool,
     outputs: Vec<Output>,
@@ -90,6 +92,7 @@ impl Agreement {
             last_lead: now,
             campaign_at: None,
             outlook: Outlook { linked: false, beating: false },
+            alive: BTreeSet::new(),
             audience: BTreeSet::new(),
             dirty: false,
             outputs: Vec::new(),
@@ -148,6 +151,11 @@ impl Agreement {
     /// Sets what detection knows about the master.
     pub fn set_outlook(&mut self, outlook: Outlook) {
         self.outlook = outlook;
+    }
+
+    /// Sets which nodes are alive as detection hears it: a master waits longer for their answers.
+    pub fn set_alive(&mut self, alive: BTreeSet<NodeId>) {
+        self.alive = alive;
     }
 
     /// This process was away for `length`: nobody is blamed for that time.
@@ -311,7 +319,11 @@ impl Agreement {
         let Role::Master { followers, since, .. } = &self.role else { return false };
         self.is_quorum(|id| {
             let answered = followers.get(&id).and_then(|progress| progress.answered).unwrap_or(*since);
-            id == self.me || now.since(answered) < self.timings.suspect_after
+            let patience = match self.alive.contains(&id) {
+                true => self.timings.lead_after,
+                false => self.timings.suspect_after,
+            };
+            id == self.me || now.since(answered) < patience
         })
     }
 

@@ -217,6 +217,7 @@ impl Core {
             beating: master.is_some_and(|id| self.detector.is_beating(id)),
         });
         if mastership {
+            self.agreement.set_alive(self.alive());
             self.agreement.set_audience(self.audience());
             self.propose(now);
         } else {
@@ -228,6 +229,11 @@ impl Core {
         let me = self.me();
         let Core { agreement, detector, .. } = self;
         detector.track(agreement.accepted().nodes.iter().filter(|row| row.node_id() != me));
+    }
+
+    fn alive(&self) -> BTreeSet<NodeId> {
+        let ids = self.agreement.accepted().nodes.iter().map(Node::node_id);
+        ids.filter(|&id| self.detector.is_beating(id) && self.detector.is_linked(id)).collect()
     }
 
     /// Those whom the master's beats go to, besides the voters.

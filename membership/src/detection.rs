@@ -5,11 +5,15 @@
 //! | beats | linked, answers | there | UP |
 //! | beats | link lost, or no answer for `stall_after` | any | STALLED |
 //! | beats | linked | away | STALLED |
-//! | silent for `down_after` | any | any | DOWN |
+//! | silent for `down_after` | answers | any | STALLED |
+//! | silent for `down_after` | no answer for `witness` | any | DOWN |
+//! | silent for `hung_after` | any | any | DOWN |
 //! | beats with a later life | any | any | DOWN (the life in the table has ended) |
 //!
-//! Invariant: silence is measured only up to the last moment at which the heartbeat socket was seen empty, and time in
-//! which nobody looked at it does not count. So a busy or paused machine of ours never makes another one dead.
+//! Invariant: silence is measured only up to the last moment from before which all heartbeats were read, and time in
+//! which nobody looked at it does not count. So a busy or paused machine of ours never makes another one dead. And a
+//! node has two witnesses, its supervisor by datagrams and its `ssid` by answers: while one of them speaks it is not
+//! declared DOWN for being slow.
 
 use crate::heartbeat::{Heartbeat, Replay};
 use crate::talk::Condition;
@@ -26,7 +30,10 @@ struct Peer {
     heard: Time,
     linked: bool,
     condition: Option<Condition>,
+    /// Since when an answer is waited for.
     answered: Time,
+    /// When its `ssid` last answered.
+    witness: Option<Time>,
     hello: Option<Node>,
 }
 
@@ -34,7 +41,7 @@ struct Peer {
 #[derive(Clone, Debug)]
 pub struct Detector {
     timings: Timings,
-    /// The socket was empty then: everything sent earlier has been heard or is lost.
+    /// Everything that came before then has been heard or is lost.
     listened: Time,
     peers: BTreeMap<NodeId, Peer>,
 }
@@ -55,13 +62,14 @@ impl Detector {
                 linked: false,
                 condition: None,
                 answered: listened,
+                witness: None,
                 hello: None,
             });
         }
         self.peers.retain(|id, _| rows.clone().any(|row| row.id == id.0));
     }
 
-    /// The socket was read until it was empty at `at`, and gave `beats`.
+    /// Everything that the socket had at `at` was read, and gave `beats`.
     pub fn heard(&mut self, beats: &[Heartbeat], at: Time) {
         let away = at.since(self.listened);
         if away > self.timings.late_after {
@@ -82,6 +90,7 @@ impl Detector {
     pub fn was_away(&mut self, length: Duration) {
         for peer in self.peers.values_mut() {
             peer.answered = peer.answered + length;
+            peer.witness = peer.witness.map(|at| at + length);
         }
     }
 
@@ -91,14 +100,14 @@ impl Detector {
         peer.linked = linked;
         peer.answered = now;
         if !linked {
-            peer.condition = None;
+            (peer.condition, peer.witness) = (None, None);
         }
     }
 
     /// A node's `ssid` has said how it is.
     pub fn answered(&mut self, node: NodeId, condition: Condition, now: Time) {
         let Some(peer) = self.peers.get_mut(&node) else { return };
-        peer.answered = now;
+        (peer.answered, peer.witness) = (now, Some(now));
         peer.condition = Some(condition);
     }
 
@@ -135,10 +144,11 @@ impl Detector {
     /// What this node thinks of the life in `row`, which is UP or STALLED in the view.
     pub fn opinion(&self, row: &Node, now: Time) -> NodeState {
         let Some(peer) = self.peers.get(&row.node_id()) else { return row.state() };
-        if self.is_over(peer, row.incarnation()) {
+        if self.is_over(peer, row.incarnation(), now) {
             return NodeState::Down;
         }
-        let hangs = now.since(peer.answered) >= self.timings.stall_after;
+        let hangs = now.since(peer.answered) >= self.timings.stall_after
+            || self.silence(peer) >= self.timings.down_after;
         match peer.condition {
             _ if !peer.linked || hangs => NodeState::Stalled,
             Some(condition) if condition.data_up => NodeState::Up,
@@ -166,9 +176,11 @@ impl Detector {
         self.listened.since(peer.heard)
     }
 
-    fn is_over(&self, peer: &Peer, life: Incarnation) -> bool {
+    fn is_over(&self, peer: &Peer, life: Incarnation, now: Time) -> bool {
         let outlived = peer.replay.incarnation().is_some_and(|newest| newest > life);
-        outlived || self.silence(peer) >= self.timings.down_after
+        let witnessed = peer.witness.is_some_and(|at| now.since(at) < self.timings.witness);
+        let patience = if witnessed { self.timings.hung_after } else { self.timings.down_after };
+        outlived || self.silence(peer) >= patience
     }
 }
 
@@ -208,6 +220,27 @@ mod tests {
         assert_eq!(detector.opinion(&row(NodeState::Up), Time(575 * MS)), NodeState::Up);
         listen(&mut detector, 600, 600);
         assert_eq!(detector.opinion(&row(NodeState::Up), Time(600 * MS)), NodeState::Down);
+    }
+
+    #[test]
+    fn a_silent_supervisor_whose_ssid_answers_is_stalled_and_down_only_when_it_stays_silent() {
+        let mut detector = detector();
+        for at in (0..3_000).step_by(25) {
+            listen(&mut detector, at, at);
+            detector.answered(NodeId(2), Condition { data_up: true, daemon: 1 }, Time(at * MS));
+            let opinion = detector.opinion(&row(NodeState::Up), Time(at * MS));
+            assert_eq!(opinion, if at < 600 { NodeState::Up } else { NodeState::Stalled }, "{at} ms");
+        }
+        // It beats again: nothing has happened.
+        let mut resumed = detector.clone();
+        resumed.heard(&[beat(1)], Time(3_000 * MS));
+        assert_eq!(resumed.opinion(&row(NodeState::Stalled), Time(3_000 * MS)), NodeState::Up);
+        // Its ssid falls silent as well, or it never beats again.
+        let mut silent = detector.clone();
+        silent.link(NodeId(2), false, Time(2_980 * MS));
+        assert_eq!(silent.opinion(&row(NodeState::Stalled), Time(2_980 * MS)), NodeState::Down);
+        listen(&mut detector, 3_000, 3_000);
+        assert_eq!(detector.opinion(&row(NodeState::Stalled), Time(3_000 * MS)), NodeState::Down);
     }
 
     #[test]

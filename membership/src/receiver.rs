@@ -1,5 +1,5 @@
-//! The heartbeat receiver: a thread of its own (`ssi-heartbeat`) that does nothing but read the socket until it is
-//! empty and say so with the time, at least once in [`Timings::tick`](crate::Timings). It decides nothing.
+//! The heartbeat receiver: a thread of its own (`ssi-heartbeat`) that does nothing but read all that has come and say so
+//! with the time, at least once in [`Timings::tick`](crate::Timings). It decides nothing.
 
 use crate::clock::Clock;
 use crate::core::Event;
@@ -9,11 +9,17 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::io;
 use std::net::UdpSocket;
 use std::sync::Arc;
+use std::sync::mpsc::TrySendError;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-/// Datagrams read before the core is told.
-const BATCH_MAX: usize = 1_024;
+/// Bytes of the socket's buffer as it is asked for; the kernel doubles them.
+const BUFFER_BYTES: usize = 256 << 10;
+/// The least that the kernel counts for a datagram in that buffer.
+const DATAGRAM_COST_MIN: usize = 512;
+/// Datagrams read before the core is told: as many as the buffer can hold. So whatever had arrived before the reading
+/// began has been read after it, even while a flood keeps the socket from ever being empty.
+const BATCH_MAX: usize = 2 * BUFFER_BYTES / DATAGRAM_COST_MIN;
 
 /// What the thread needs.
 pub(crate) struct Receiver {
@@ -24,32 +30,42 @@ pub(crate) struct Receiver {
     pub(crate) tick: Duration,
     pub(crate) inbox: Inbox,
     pub(crate) stopping: Arc<AtomicBool>,
+    pub(crate) on_thread_start: fn(),
 }
 
 impl Receiver {
     /// Starts the thread. It ends within a tick after `stopping` is set.
     pub(crate) fn start(self) -> io::Result<()> {
         self.socket.set_nonblocking(true)?;
+        rustix::net::sockopt::set_socket_recv_buffer_size(&self.socket, BUFFER_BYTES)?;
         std::thread::Builder::new().name("ssi-heartbeat".into()).spawn(move || self.run())?;
         Ok(())
     }
 
     fn run(self) {
         prefer_this_thread();
+        (self.on_thread_start)();
+        let mut beats = Vec::new();
         let timeout = Timespec { tv_sec: 0, tv_nsec: i64::from(self.tick.subsec_nanos()) };
         while !self.stopping.load(Ordering::Relaxed) {
             let mut waiting = [PollFd::new(&self.socket, PollFlags::IN)];
             // An interrupted wait is as good as one that ran out: the socket is read in any case.
             let _ = poll(&mut waiting, Some(&timeout));
-            let beats = self.drain();
-            let heard = Event::Heard { beats, at: self.clock.now() };
-            // A full inbox loses these beats; the next ones say the same.
-            let _ = self.inbox.try_send(Input::Event(heard));
+            // The time before reading: what comes while we are kept from the processor after it is not overlooked.
+            let at = self.clock.now();
+            self.drain(&mut beats);
+            let heard = Event::Heard { beats: std::mem::take(&mut beats), at };
+            match self.inbox.try_send(Input::Event(heard)) {
+                // The core is behind: it hears of these with the next ones.
+                Err(TrySendError::Full(Input::Event(Event::Heard { beats: unheard, .. }))) => beats = unheard,
+                // Sent, or nobody listens any more.
+                _ => {}
+            }
+            beats.truncate(BATCH_MAX);
         }
     }
 
-    fn drain(&self) -> Vec<Heartbeat> {
-        let mut beats = Vec::new();
+    fn drain(&self, beats: &mut Vec<Heartbeat>) {
         // One byte more than a heartbeat has, so that a longer datagram is seen to be longer.
         let mut datagram = [0; HEARTBEAT_BYTES + 1];
         for _ in 0..BATCH_MAX {
@@ -64,7 +80,6 @@ impl Receiver {
                 Err(_) => {}
             }
         }
-        beats
     }
 }
 

@@ -48,6 +48,9 @@ pub struct Config {
     pub cluster: String,
     /// See [`Timings`].
     pub timings: Timings,
+    /// Called first by each thread that detection depends on: to ask the kernel for a better place than nice -10, which
+    /// they ask for themselves.
+    pub on_thread_start: fn(),
 }
 
 /// Why this node's membership is over.
@@ -97,7 +100,7 @@ impl Membership {
         endpoint: Endpoint,
         heartbeat_socket: UdpSocket,
     ) -> Result<crate::Handle, Error> {
-        let Config { local, state_dir, key, cluster, timings } = config;
+        let Config { local, state_dir, key, cluster, timings, on_thread_start } = config;
         let register = saved::load(&state_dir)?;
         let id = local.node_id();
         if register.accepted.node(id).is_none() {
@@ -139,12 +142,15 @@ impl Membership {
         tokio::spawn(watch_links(endpoint, inbox.clone()));
         let start_error = |what| move |source| Error::Start { what, source };
         let (socket, stopping) = (heartbeat_socket, shared.stopping.clone());
-        Receiver { socket, key, cluster, clock, tick, inbox, stopping }
+        Receiver { socket, key, cluster, clock, tick, inbox, stopping, on_thread_start }
             .start()
             .map_err(start_error("the heartbeat receiver"))?;
         std::thread::Builder::new()
             .name("ssi-membership".into())
-            .spawn(move || runner.run(&events))
+            .spawn(move || {
+                on_thread_start();
+                runner.run(&events);
+            })
             .map_err(start_error("the membership thread"))?;
         Ok(crate::Handle::new(shared))
     }

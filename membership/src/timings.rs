@@ -10,12 +10,17 @@ pub struct Timings {
     pub interval: Duration,
     /// How often the core looks at the clock.
     pub tick: Duration,
-    /// A supervisor silent for so long is DOWN.
+    /// A node whose supervisor is silent for so long is DOWN, unless its `ssid` answers.
     pub down_after: Duration,
-    /// A master whose supervisor and whose `ssid` are both silent for so long is replaced; a master that has not
-    /// heard from a majority for so long gives up.
+    /// A supervisor silent for so long is DOWN, whatever its `ssid` says: it hangs, and every process with it.
+    pub hung_after: Duration,
+    /// An answer of a node's `ssid` proves for so long that the node lives.
+    pub witness: Duration,
+    /// A master whose supervisor and whose `ssid` are both silent for so long is replaced; a master that has heard
+    /// neither answers nor heartbeats of a majority for so long gives up.
     pub suspect_after: Duration,
-    /// A master whose `ssid` alone is silent for so long (it hangs) is replaced.
+    /// A master whose `ssid` alone is silent for so long (it hangs) is replaced; a master that has no answer of a
+    /// majority for so long gives up, heartbeats or not.
     pub lead_after: Duration,
     /// A node whose `ssid` is connected but has not answered the master for so long is STALLED.
     pub stall_after: Duration,
@@ -36,6 +41,8 @@ impl Default for Timings {
             interval: ms(50),
             tick: ms(25),
             down_after: ms(600),
+            hung_after: ms(3_000),
+            witness: ms(300),
             suspect_after: ms(400),
             lead_after: ms(1_500),
             stall_after: ms(2_000),

@@ -93,6 +93,7 @@ async fn start(id: u32, life: u64, dir: &Path, seed: Option<SocketAddr>, watcher
         key: KEY,
         cluster: CLUSTER.into(),
         timings: Timings::default(),
+        on_thread_start: || {},
     };
     let handle = Membership::start(config, endpoint.clone(), heartbeats).unwrap();
     Running { handle, endpoint, supervisor }
@@ -214,6 +215,7 @@ async fn starting_without_a_table_or_twice_is_a_clear_error() {
         key: KEY,
         cluster: CLUSTER.into(),
         timings: Timings::default(),
+        on_thread_start: || {},
     };
     let socket = UdpSocket::bind(LOCALHOST).unwrap();
     let error = Membership::start(config, endpoint.clone(), socket).err().unwrap().to_string();

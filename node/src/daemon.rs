@@ -73,9 +73,13 @@ fn serve_fuse(
         Arc::new(move |agreed: &fuse::Agreed| store(agreed.to_bytes()));
     let config = fuse::Config { on_agreed: Some(on_agreed), ..config };
     let session = fuse::Session::adopt(device, agreed, filesystem, config).map_err(Error::said)?;
-    let serve = move || match session.run(threads) {
-        Ok(()) => tracing::info!("the mount is gone"),
-        Err(error) => tracing::error!(%error, "the mount is served no more"),
+    // Without its mount the daemon is for nothing: the keeper, if one is there, decides how to go on.
+    let serve = move || {
+        match session.run(threads) {
+            Ok(()) => tracing::info!("the mount is gone"),
+            Err(error) => tracing::error!(%error, "the mount is served no more"),
+        }
+        std::process::exit(1)
     };
     std::thread::Builder::new()
         .name("fuse".into())

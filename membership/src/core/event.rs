@@ -28,11 +28,11 @@ pub struct RequestId(pub u64);
 pub enum Event {
     /// The clock was looked at.
     Tick,
-    /// The heartbeat socket was read until it was empty at `at`.
+    /// Everything that the heartbeat socket had at `at` has been read.
     Heard {
         /// Authentic heartbeats, in the order of arrival.
         beats: Vec<Heartbeat>,
-        /// When the socket was empty.
+        /// Before the reading.
         at: Time,
     },
     /// The link to a peer's `ssid` came up or was lost.

@@ -62,6 +62,7 @@ async fn serve(state: StateDir, config: NodeConfig) -> Result<(), Error> {
             key: *key.as_bytes(),
             cluster: config.cluster.clone(),
             timings: Default::default(),
+            on_thread_start: pm::sys::signal::run_first,
         },
         endpoint.clone(),
         heartbeats,
@@ -82,9 +83,12 @@ async fn serve(state: StateDir, config: NodeConfig) -> Result<(), Error> {
     serve_proc(held.fuse, for_proc, &welcome.fuse_state, &pm)?;
     tokio::spawn(aim_heartbeats(pm.clone(), membership.clone()));
     let listener = server::listen(&state.admin_socket()).map_err(Error::step("open the admin socket"))?;
-    let desk = ControlDesk { membership, pm, load, endpoint, node: config.node_id() };
-    server::run(listener, Arc::new(desk)).await;
-    Ok(())
+    let desk = ControlDesk { membership, pm: pm.clone(), load, endpoint, node: config.node_id() };
+    tokio::select! {
+        () = server::run(listener, Arc::new(desk)) => Ok(()),
+        // The view has ended, and with it what this daemon is for: nobody may take the node for alive any more.
+        () = pm.closed() => Err(Error::Said("ssi-init has ended, or serves another ssid".into())),
+    }
 }
 
 /// Sorts what ssi-init handed over.

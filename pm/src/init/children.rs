@@ -10,6 +10,8 @@ use crate::wire::{Failed, Started, TaskId, TaskSpec};
 
 /// Tasks that one node may have, ended ones that nobody has forgotten included.
 pub const TASKS_MAX: usize = 16_384;
+/// Changes taken in one round: a storm of forks whose orphans come here must not keep everything else waiting.
+const REAPED_MAX: usize = 256;
 
 impl Server {
     /// Starts a task, or tells what is known of one that was started before.
@@ -106,9 +108,14 @@ impl Server {
         Some(task)
     }
 
-    /// Takes every change of a child or shadow that the kernel has.
+    /// Takes the changes of children and shadows that the kernel has; if there are many, the rest comes next round.
     pub(super) fn reap(&mut self) {
-        while let Some(waited) = wait::next() {
+        self.unreaped = true;
+        for _ in 0..REAPED_MAX {
+            let Some(waited) = wait::next() else {
+                self.unreaped = false;
+                break;
+            };
             self.changed(&waited);
         }
         let stopped = self.tasks.values().filter(|task| task.is_stopped()).map(|task| task.started.pid);

@@ -2,7 +2,7 @@
 
 use crate::wire::init;
 use base::{Incarnation, NodeId};
-use std::net::{Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
 /// The shortest interval that is accepted, milliseconds.
@@ -15,8 +15,9 @@ pub struct Heart {
     incarnation: Incarnation,
     key: [u8; 32],
     cluster: String,
-    socket: Option<UdpSocket>,
-    watchers: Vec<SocketAddr>,
+    /// A socket each: datagrams for a machine that is gone wait in theirs until the kernel has given up finding it, and
+    /// must not fill the one that the others are reached by.
+    watchers: Vec<(SocketAddr, UdpSocket)>,
     interval: Duration,
     sequence: u64,
     due: Option<Instant>,
@@ -30,7 +31,6 @@ impl Heart {
             incarnation: config.incarnation,
             key: config.key,
             cluster: config.cluster.clone(),
-            socket: None,
             watchers: Vec::new(),
             interval: Duration::from_millis(50),
             sequence: 0,
@@ -40,18 +40,18 @@ impl Heart {
 
     /// Beats for these watchers from now on. Addresses that are none are left out.
     pub fn beat_for(&mut self, order: &init::Heartbeat, now: Instant) {
-        self.watchers = order
-            .watchers
-            .iter()
-            .filter_map(|text| text.parse().ok())
-            .take(base::limits::NODES_MAX)
-            .collect();
+        let wanted = order.watchers.iter().filter_map(|text| text.parse().ok());
+        let mut before = std::mem::take(&mut self.watchers);
+        for address in wanted.take(base::limits::NODES_MAX) {
+            let known = before.iter().position(|(known, _)| *known == address);
+            let watcher = known
+                .map(|at| before.swap_remove(at))
+                .or_else(|| Some((address, open_socket(&address)?)));
+            self.watchers.extend(watcher);
+        }
         self.interval = Duration::from_millis(order.interval_ms.max(INTERVAL_MS_MIN).into());
         if order.node != 0 {
             self.node = NodeId(order.node);
-        }
-        if self.socket.is_none() {
-            self.socket = open_socket();
         }
         self.due = (!self.watchers.is_empty()).then_some(now);
     }
@@ -63,7 +63,7 @@ impl Heart {
 
     /// Sends what is due. A watcher that cannot be reached is no reason to stop.
     pub fn beat(&mut self, now: Instant) {
-        let (Some(due), Some(socket)) = (self.due, &self.socket) else { return };
+        let Some(due) = self.due else { return };
         if due > now {
             return;
         }
@@ -71,7 +71,7 @@ impl Heart {
         let Heart { node, incarnation, sequence, .. } = *self;
         let heartbeat = membership::Heartbeat { node, incarnation, sequence };
         let datagram = heartbeat.encode(&self.key, &self.cluster);
-        for watcher in &self.watchers {
+        for (watcher, socket) in &self.watchers {
             let _ = socket.send_to(&datagram, watcher);
         }
         let next = due + self.interval;
@@ -79,10 +79,49 @@ impl Heart {
     }
 }
 
-fn open_socket() -> Option<UdpSocket> {
-    // IPv4 watchers are reached from an IPv4 socket, the others through the second choice.
-    let socket =
-        UdpSocket::bind("0.0.0.0:0").or_else(|_| UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0))).ok()?;
+fn open_socket(watcher: &SocketAddr) -> Option<UdpSocket> {
+    let any: IpAddr = match watcher {
+        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    let socket = UdpSocket::bind((any, 0)).ok()?;
     socket.set_nonblocking(true).ok()?;
     Some(socket)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_watcher_is_told_also_when_the_list_changes() {
+        let mut heart = Heart {
+            node: NodeId(1),
+            incarnation: Incarnation(2),
+            key: [1; 32],
+            cluster: "blue".into(),
+            watchers: Vec::new(),
+            interval: Duration::from_millis(50),
+            sequence: 0,
+            due: None,
+        };
+        let ears: Vec<UdpSocket> = (0..3).map(|_| UdpSocket::bind("127.0.0.1:0").unwrap()).collect();
+        let order = |of: &[UdpSocket]| init::Heartbeat {
+            watchers: of.iter().map(|ear| ear.local_addr().unwrap().to_string()).collect(),
+            interval_ms: 50,
+            node: 1,
+        };
+        let now = Instant::now();
+        for (round, of) in [&ears[..2], &ears[1..]].into_iter().enumerate() {
+            heart.beat_for(&order(of), now);
+            heart.beat(now);
+            for ear in of {
+                ear.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+                let mut datagram = [0; 100];
+                let length = ear.recv(&mut datagram).unwrap();
+                let beat = membership::Heartbeat::decode(&datagram[..length], &[1; 32], "blue").unwrap();
+                assert_eq!(beat.sequence, round as u64 + 1);
+            }
+        }
+    }
 }

@@ -79,6 +79,8 @@ pub(super) struct Server {
     /// Limits that tasks get where their description names none: (resource, soft, hard).
     pub(super) limits: Vec<(u32, u64, u64)>,
     pub(super) ending: bool,
+    /// The kernel may have more changes of children than were taken.
+    pub(super) unreaped: bool,
     socket: UnixListener,
     signals: OwnedFd,
     /// Held: while they are registered, their events come.
@@ -120,6 +122,7 @@ impl Server {
             talkative: BTreeSet::new(),
             limits,
             ending: false,
+            unreaped: false,
             socket,
             signals,
             _registrations: [listening, signalled],
@@ -140,12 +143,18 @@ impl Server {
             self.flush_daemons();
             let now = Instant::now();
             let due = self.heart.due().map_or(self.tidy_due, |beat| beat.min(self.tidy_due));
+            let due = if self.unreaped { now } else { due };
             let events = self
                 .poller
                 .wait(due.saturating_duration_since(now))
                 .map_err(|source| Error::Start { what: "wait for events".into(), source })?;
             for (key, ready) in events {
                 self.dispatch(key, ready);
+                // However much there is to do, the heart does not wait for it.
+                self.heart.beat(Instant::now());
+            }
+            if self.unreaped {
+                self.reap();
             }
             let now = Instant::now();
             self.heart.beat(now);

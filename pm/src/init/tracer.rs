@@ -65,7 +65,7 @@ impl Tracer {
 
     fn tell(&mut self, task: TaskId, event: Event) -> Vec<Report> {
         let found = self.shadows.iter_mut().find(|(_, (owner, _))| *owner == task);
-        found.map(|(pid, (_, shadow))| carry_out(*pid, shadow.handle(event))).unwrap_or_default()
+        found.map(|(pid, (_, shadow))| carry_out(task, *pid, shadow.handle(event))).unwrap_or_default()
     }
 
     /// A child or tracee changed. If it is a shadow: its task, and what to tell.
@@ -89,12 +89,12 @@ impl Tracer {
             (0, _) => Event::Delivery { signal, origin: ptrace::origin(pid).unwrap_or_default() },
             _ => Event::Trap,
         };
-        Some((task, carry_out(pid, shadow.handle(event))))
+        Some((task, carry_out(task, pid, shadow.handle(event))))
     }
 }
 
 /// Errors are left aside: the only one is ESRCH, because SIGKILL came in between, and that is told by the next wait.
-fn carry_out(pid: u32, effects: Vec<Effect>) -> Vec<Report> {
+fn carry_out(task: TaskId, pid: u32, effects: Vec<Effect>) -> Vec<Report> {
     let mut reports = Vec::new();
     for effect in effects {
         match effect {
@@ -112,9 +112,10 @@ fn carry_out(pid: u32, effects: Vec<Effect>) -> Vec<Report> {
                     number,
                     sender,
                     sender_uid: uid,
-                    sender_euid: uid,
-                    // The kernel has checked already that the sender may signal the shadow.
-                    privileged: true,
+                    sender_euid: task.uid,
+                    // The kernel has checked that the sender may signal the shadow; the task may have become
+                    // another user's since (sudo), and then it is checked there. A key on the terminal reaches both.
+                    privileged: uid == 0,
                     start_time: 0,
                 }));
             }
