@@ -12,7 +12,7 @@ use crate::wire::{Handle, MetaReply, MetaRequest, MetaVerb, Operation};
 use base::NodeId;
 use prost::Message;
 use rustix::io::Errno;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 
 /// Replies kept for each source of changes. A mount has far fewer requests under way.
 pub const REPLIES_PER_SOURCE_MAX: usize = 4_096;
@@ -23,6 +23,29 @@ pub struct Namespace<S> {
     servers: Vec<NodeId>,
     /// The kept replies of each source, oldest first.
     kept: HashMap<(u32, u64), VecDeque<u64>>,
+    purges: Purges,
+}
+
+/// Files that are gone and whose objects are not yet. A search of the store would meet every one that ever was.
+#[derive(Default)]
+struct Purges {
+    due: BTreeSet<u64>,
+    /// Their servers did not do it.
+    postponed: BTreeSet<u64>,
+}
+
+impl Purges {
+    /// Follows a batch that was committed.
+    fn follow(&mut self, changes: Vec<(u64, bool)>) {
+        for (ino, is_gone) in changes {
+            if is_gone {
+                self.due.insert(ino);
+            } else {
+                self.due.remove(&ino);
+                self.postponed.remove(&ino);
+            }
+        }
+    }
 }
 
 impl<S: Store> Namespace<S> {
@@ -52,7 +75,10 @@ impl<S: Store> Namespace<S> {
                 kept.entry(source).or_default().push_back(operation.sequence);
             }
         }
-        Ok(Namespace { store, servers: Vec::new(), kept })
+        let purges = store.scan(record::PURGES, record::PURGES, usize::MAX)?;
+        let due = purges.iter().filter_map(|(key, _)| record::ino_of_purge(key)).collect();
+        let purges = Purges { due, ..Purges::default() };
+        Ok(Namespace { store, servers: Vec::new(), kept, purges })
     }
 
     /// The object servers that new files may be laid out over, ordered by node number.
@@ -81,9 +107,19 @@ impl<S: Store> Namespace<S> {
             if let Some(operation) = &request.operation {
                 self.keep(operation, &reply, &mut batch);
             }
-            self.store.commit(batch)?;
+            self.commit(batch)?;
         }
         Ok(reply)
+    }
+
+    fn commit(&mut self, batch: Batch) -> Result<(), Error> {
+        let purge = |(key, value): (&Vec<u8>, &Option<Vec<u8>>)| {
+            record::ino_of_purge(key).map(|ino| (ino, value.is_some()))
+        };
+        let purges = batch.iter().filter_map(purge).collect();
+        self.store.commit(batch)?;
+        self.purges.follow(purges);
+        Ok(())
     }
 
     fn remembered(&self, operation: Option<&Operation>) -> Result<Option<MetaReply>, Error> {
@@ -133,23 +169,33 @@ impl<S: Store> Namespace<S> {
         let mut change = Change::new(&self.store, now, (0, 0), &self.servers);
         change.release(&open)?;
         let batch = change.into_batch();
-        self.store.commit(batch)
+        self.commit(batch)
     }
 
-    /// At most `limit` files whose objects are to be destroyed.
+    /// At most `limit` files whose objects are to be destroyed now.
     ///
     /// # Errors
     /// The store cannot be read.
     pub fn purges(&self, limit: usize) -> Result<Vec<(u64, Layout)>, Error> {
-        let rows = self.store.scan(record::PURGES, record::PURGES, limit)?;
-        rows.iter()
-            .map(|(key, value)| {
-                let ino = key[1..].try_into().map(u64::from_be_bytes);
-                let ino =
-                    ino.map_err(|_| Error::Record { key: key.clone(), what: "no inode number".into() })?;
-                Ok((ino, super::change::decode(key, value)?))
-            })
-            .collect()
+        let due = self.purges.due.iter().take(limit).map(|&ino| {
+            let key = record::purge_key(ino);
+            let value = self.store.read(&key)?;
+            let value =
+                value.ok_or_else(|| Error::Record { key: key.clone(), what: "it is missing".into() })?;
+            Ok((ino, super::change::decode(&key, &value)?))
+        });
+        due.collect()
+    }
+
+    /// The objects of these files cannot be destroyed now.
+    pub fn postpone(&mut self, inos: &[u64]) {
+        let due = inos.iter().filter(|ino| self.purges.due.remove(ino));
+        self.purges.postponed.extend(due);
+    }
+
+    /// What was postponed is due again.
+    pub fn resume_purges(&mut self) {
+        self.purges.due.append(&mut self.purges.postponed);
     }
 
     /// The objects of these files are gone.
@@ -157,7 +203,7 @@ impl<S: Store> Namespace<S> {
     /// # Errors
     /// The store cannot be written.
     pub fn purged(&mut self, inos: &[u64]) -> Result<(), Error> {
-        self.store.commit(inos.iter().map(|&ino| (record::purge_key(ino), None)).collect())
+        self.commit(inos.iter().map(|&ino| (record::purge_key(ino), None)).collect())
     }
 }
 

@@ -9,47 +9,45 @@ use crate::wire::{ObjectRequest, ObjectVerb};
 use base::NodeId;
 use bytes::Bytes;
 use futures_util::future::join_all;
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// Files in one round.
 const ROUND_MAX: usize = 256;
-/// When to look again after a round that could not reach everybody.
-const RETRY: Duration = Duration::from_secs(1);
+/// When to ask again a server that refused. One that was down is asked when the view changes.
+const RETRY: Duration = Duration::from_secs(10);
 
 /// Runs until the server stops.
 pub async fn run(server: Arc<MetadataServer>, peers: Peers) {
-    let mut skip = HashSet::new();
+    let mut retry = tokio::time::interval(RETRY);
     loop {
-        match round(&server, &peers, &mut skip).await {
-            Ok(true) => {}
-            Ok(false) if skip.is_empty() => server.purge.notified().await,
-            Ok(false) => {
-                let _ = tokio::time::timeout(RETRY, server.purge.notified()).await;
-                skip.clear();
-            }
-            Err(_) => return,
+        let resumed = tokio::select! {
+            () = server.purge.notified() => Ok(()),
+            _ = retry.tick() => server.resume_purges().await,
+        };
+        let mut more = resumed.map(|()| true);
+        while let Ok(true) = more {
+            more = round(&server, &peers).await;
+        }
+        if more.is_err() {
+            return;
         }
     }
 }
 
-/// One round; true if another may find more. Files that could not be destroyed are in `skip` for this time.
-async fn round(server: &MetadataServer, peers: &Peers, skip: &mut HashSet<u64>) -> Result<bool, Error> {
-    let mut purges = server.purges(ROUND_MAX + skip.len()).await?;
-    purges.retain(|(ino, _)| !skip.contains(ino));
+/// One round; true if another may find more.
+async fn round(server: &MetadataServer, peers: &Peers) -> Result<bool, Error> {
+    let purges = server.purges(ROUND_MAX).await?;
     if purges.is_empty() {
         return Ok(false);
     }
     let done = join_all(purges.iter().map(|(ino, layout)| destroy(peers, *ino, layout))).await;
-    let mut gone = Vec::new();
+    let (mut gone, mut left) = (Vec::new(), Vec::new());
     for ((ino, _), done) in purges.iter().zip(done) {
-        match done {
-            true => gone.push(*ino),
-            false => drop(skip.insert(*ino)),
-        }
+        if done { &mut gone } else { &mut left }.push(*ino);
     }
     server.purged(gone).await?;
+    server.postpone(left).await?;
     Ok(true)
 }
 

@@ -207,6 +207,11 @@ pub fn purge_key(ino: u64) -> Vec<u8> {
     key(b'q', ino, &[])
 }
 
+/// The file that the key of a purge names, if it is one.
+pub fn ino_of_purge(key: &[u8]) -> Option<u64> {
+    key.strip_prefix(PURGES)?.try_into().ok().map(u64::from_be_bytes)
+}
+
 /// Key of an open handle.
 pub fn open_key(open: &crate::wire::Handle) -> Vec<u8> {
     let mut rest = open.node.to_be_bytes().to_vec();

@@ -28,6 +28,8 @@ enum Job {
     View(Arc<View>),
     Purges(usize, oneshot::Sender<Vec<(u64, Layout)>>),
     Purged(Vec<u64>),
+    Postpone(Vec<u64>),
+    ResumePurges,
     Stop,
 }
 
@@ -87,6 +89,14 @@ impl MetadataServer {
         self.queue.send(Job::Purged(inos)).await.map_err(|_| Error::Stopped)
     }
 
+    pub(super) async fn postpone(&self, inos: Vec<u64>) -> Result<(), Error> {
+        self.queue.send(Job::Postpone(inos)).await.map_err(|_| Error::Stopped)
+    }
+
+    pub(super) async fn resume_purges(&self) -> Result<(), Error> {
+        self.queue.send(Job::ResumePurges).await.map_err(|_| Error::Stopped)
+    }
+
     async fn answer(&self, request: Message) -> Result<MetaReply, Error> {
         let request = MetaRequest::decode(request.head).map_err(|_| Errno::PROTO)?;
         if matches!(request.verb, Some(MetaVerb::Sync(()))) {
@@ -137,12 +147,24 @@ fn run(mut namespace: Namespace<Disk>, mut jobs: mpsc::Receiver<Job>, directory:
                 namespace.set_servers(servers(&view));
                 let dropped = namespace.drop_lives(now_ns(), |node, life| is_over(&view, node, life));
                 log_failure(dropped);
+                namespace.resume_purges();
             }
-            Job::Purges(limit, answer) => match namespace.purges(limit) {
-                Ok(purges) => drop(answer.send(purges)),
-                Err(error) => tracing::error!(%error, "files to be destroyed cannot be listed"),
-            },
-            Job::Purged(inos) => log_failure(namespace.purged(&inos)),
+            Job::Purges(limit, answer) => {
+                let purges = namespace.purges(limit).unwrap_or_else(|error| {
+                    tracing::error!(%error, "files to be destroyed cannot be listed");
+                    Vec::new()
+                });
+                let _ = answer.send(purges);
+            }
+            Job::Purged(inos) => {
+                let done = namespace.purged(&inos);
+                if done.is_err() {
+                    namespace.postpone(&inos);
+                }
+                log_failure(done);
+            }
+            Job::Postpone(inos) => namespace.postpone(&inos),
+            Job::ResumePurges => namespace.resume_purges(),
             Job::Stop => return,
         }
     }

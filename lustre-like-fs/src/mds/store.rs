@@ -5,6 +5,7 @@
 
 use crate::error::Error;
 use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::path::Path;
 
 /// The records to write (`Some`) and to remove (`None`) together.
@@ -90,6 +91,14 @@ impl Disk {
     }
 }
 
+/// Where the keys with this prefix end.
+fn end_of(prefix: &[u8]) -> Bound<Vec<u8>> {
+    let Some(last) = prefix.iter().rposition(|byte| *byte < u8::MAX) else { return Bound::Unbounded };
+    let mut end = prefix[..=last].to_vec();
+    end[last] += 1;
+    Bound::Excluded(end)
+}
+
 impl Persist {
     /// Returns when every commit that ended before this call is on disk. Blocks.
     ///
@@ -106,12 +115,12 @@ impl Store for Disk {
     }
 
     fn scan(&self, prefix: &[u8], from: &[u8], limit: usize) -> Result<Vec<Row>, Error> {
+        // Without an end the search for a row behind the last one would go through everything that was ever removed
+        // there.
+        let bounds = (Bound::Included(from.to_vec()), end_of(prefix));
         let mut found = Vec::new();
-        for guard in self.rows.range(from.to_vec()..).take(limit) {
+        for guard in self.rows.range::<Vec<u8>, _>(bounds).take(limit) {
             let (key, value) = guard.into_inner()?;
-            if !key.starts_with(prefix) {
-                break;
-            }
             found.push((key.to_vec(), value.to_vec()));
         }
         Ok(found)
@@ -126,5 +135,24 @@ impl Store for Disk {
             }
         }
         Ok(write.commit()?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_scan_ends_where_its_prefix_ends() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut disk = Disk::open(directory.path()).unwrap();
+        let keys: [&[u8]; 5] = [b"a", b"a\xff", b"a\xff\xff", b"b", b"\xff\x01"];
+        disk.commit(keys.iter().map(|key| (key.to_vec(), Some(Vec::new()))).collect()).unwrap();
+        let found = |prefix: &[u8], from: &[u8]| disk.scan(prefix, from, 10).unwrap().len();
+        assert_eq!(found(b"a", b"a"), 3);
+        assert_eq!(found(b"a\xff", b"a\xff\x01"), 1);
+        assert_eq!(found(b"\xff", b"\xff"), 1);
+        assert_eq!(found(b"", b""), 5);
+        assert_eq!(found(b"c", b"c"), 0);
     }
 }

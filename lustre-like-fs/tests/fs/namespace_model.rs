@@ -339,6 +339,10 @@ fn a_node_that_is_gone_has_nothing_open() {
     namespace.drop_lives(3, |_, _| true).unwrap();
     assert_eq!(ask(&mut namespace, MetaVerb::Getattr(ino)).errno, Errno::NOENT.raw_os_error() as u32);
     assert_eq!(namespace.purges(10).unwrap().len(), 1);
+    namespace.postpone(&[ino]);
+    assert_eq!(namespace.purges(10).unwrap(), vec![], "its servers are not asked again at once");
+    namespace.resume_purges();
+    assert_eq!(namespace.purges(10).unwrap().len(), 1);
     namespace.purged(&[ino]).unwrap();
     assert_eq!(namespace.purges(10).unwrap(), vec![]);
 }
