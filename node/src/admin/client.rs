@@ -36,9 +36,10 @@ impl Place {
         if let (true, None) = (in_view, dir) {
             return Ok(Place { run_dir: view.join("admin"), in_view });
         }
-        let dir = dir.map_or_else(crate::local::default_dir, Path::to_path_buf);
-        let candidates = [dir.clone(), dir.join("node1"), crate::verb::node::default_state_dir()];
-        for candidate in candidates {
+        let named = dir.map_or_else(crate::local::default_dir, Path::to_path_buf);
+        // A directory that the user names is the one that is meant, or none.
+        let machine = dir.is_none().then(crate::verb::node::default_state_dir);
+        for candidate in [named.clone(), named.join("node1")].into_iter().chain(machine) {
             let state = StateDir(candidate);
             if state.config_file().exists() {
                 return Ok(Place { run_dir: state.run_dir(), in_view: false });
@@ -46,7 +47,7 @@ impl Place {
         }
         Err(Error::Said(format!(
             "no cluster in {}: start one with `ssi cluster up`, or name it with --dir or SSI_DIR",
-            dir.display()
+            named.display()
         )))
     }
 

@@ -1,11 +1,10 @@
 //! ssi-local: makes the namespaces of a local cluster, starts its nodes, and takes everything away at the end.
 
-use super::{Plan, Running, network, node_name, start_time};
+use super::{LOG, Plan, Running, claim, clear, network, node_name, permission, start_time};
 use crate::admin::client::Client;
 use crate::admin::wire::Ask;
-use crate::config::{NodeConfig, StateDir};
+use crate::config::StateDir;
 use crate::error::Error;
-use crate::keeper::Keeper;
 use crate::sys::{self, Fork, Signals};
 use membership::NodeState;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -13,7 +12,7 @@ use rustix::fd::OwnedFd;
 use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, pidfd_open, pidfd_send_signal, wait, waitpid};
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -21,6 +20,9 @@ use std::time::{Duration, Instant};
 const UP_WITHIN: Duration = Duration::from_secs(30);
 /// How long ssi-local may take to end everything when asked.
 const DOWN_WITHIN: Duration = Duration::from_secs(20);
+
+const OWN_PROC: &str = "mount the cluster's own /proc (a container runtime that hides parts of /proc forbids it: start \
+                        the container with --privileged, or with an unmasked /proc)";
 
 /// Holds a local cluster up: when the last copy of this goes, so does the cluster (unless it was detached).
 pub struct Lifeline {
@@ -40,7 +42,8 @@ pub fn up(plan: &Plan, tied: bool) -> Result<Lifeline, Error> {
             "a cluster runs in {dir} already: `ssi cluster down --dir {dir}` ends it"
         )));
     }
-    std::fs::create_dir_all(&plan.dir).map_err(|source| Error::File { path: plan.dir.clone(), source })?;
+    permission::check_fuse()?;
+    claim(&plan.dir)?;
     let (ready, told) =
         rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(Error::step("make a pipe"))?;
     let (alive, hold) =
@@ -55,8 +58,9 @@ pub fn up(plan: &Plan, tied: bool) -> Result<Lifeline, Error> {
             drop((told, alive));
             let outcome = wait_ready(plan, File::from(ready));
             let _ = waitpid(Pid::from_raw(pid), WaitOptions::empty());
-            if outcome.is_err() && Running::find(&plan.dir).is_none() {
-                let _ = std::fs::remove_dir_all(&plan.dir);
+            if outcome.is_err() && down(&plan.dir).is_err() {
+                // It has ended by itself, perhaps without having come to remove anything.
+                clear(&plan.dir);
             }
             outcome.map(|()| Lifeline { _pipe: tied.then_some(hold) })
         }
@@ -79,14 +83,14 @@ fn wait_ready(plan: &Plan, ready: File) -> Result<(), Error> {
     }
     Err(Error::Said(format!(
         "the local cluster ended before it was ready; see {}",
-        plan.dir.join("local.log").display()
+        plan.dir.join(LOG).display()
     )))
 }
 
 /// The process between: enters the namespaces, and forks the one that is pid 1 in them.
 fn child(plan: &Plan, mut told: File, lifeline: Option<OwnedFd>) -> i32 {
     sys::new_session();
-    let outcome = enter_namespaces().and_then(|()| sys::fork().map_err(Error::step("fork")));
+    let outcome = permission::enter_namespaces().and_then(|()| sys::fork().map_err(Error::step("fork")));
     match outcome {
         Err(error) => {
             let _ = writeln!(told, "{error}");
@@ -94,35 +98,23 @@ fn child(plan: &Plan, mut told: File, lifeline: Option<OwnedFd>) -> i32 {
         }
         Ok(Fork::Parent(pid)) => i32::from(writeln!(told, "pid {pid}").is_err()),
         Ok(Fork::Child) => {
-            let code = Lab { plan: plan.clone(), told, lifeline }.run();
+            let code =
+                Lab { plan: plan.clone(), told: Some(told), lifeline, keepers: Vec::new(), lost: None }.run();
             std::process::exit(code)
         }
     }
 }
 
-fn enter_namespaces() -> Result<(), Error> {
-    let uid = rustix::process::geteuid().as_raw();
-    let gid = rustix::process::getegid().as_raw();
-    let spaces = libc::CLONE_NEWNS | libc::CLONE_NEWNET | libc::CLONE_NEWPID | libc::CLONE_NEWIPC;
-    if uid == 0 {
-        return sys::unshare(spaces).map_err(Error::step("make namespaces (is CAP_SYS_ADMIN there?)"));
-    }
-    let hint = "make a user namespace (as root, allow it: sysctl kernel.unprivileged_userns_clone=1 \
-                user.max_user_namespaces=10000 kernel.apparmor_restrict_unprivileged_userns=0)";
-    sys::unshare(libc::CLONE_NEWUSER).map_err(Error::step(hint))?;
-    let write =
-        |file: &str, text: String| std::fs::write(file, text).map_err(Error::step(format!("write {file}")));
-    write("/proc/self/setgroups", "deny".into())?;
-    write("/proc/self/uid_map", format!("0 {uid} 1"))?;
-    write("/proc/self/gid_map", format!("0 {gid} 1"))?;
-    sys::unshare(spaces).map_err(Error::step("make namespaces"))
-}
-
 /// pid 1 of the local cluster.
 struct Lab {
     plan: Plan,
-    told: File,
+    /// To whom the start is reported, while it goes on.
+    told: Option<File>,
     lifeline: Option<OwnedFd>,
+    /// The keepers' pids, node 1 first.
+    keepers: Vec<u32>,
+    /// A node whose keeper has ended.
+    lost: Option<u32>,
 }
 
 impl Lab {
@@ -130,17 +122,25 @@ impl Lab {
         sys::set_name(c"ssi-local");
         let code = match self.start() {
             Ok(signals) => {
-                let _ = writeln!(self.told, "ready");
-                self.hold(&signals);
+                // If nobody is told (^C), nobody would know of the cluster either: it ends.
+                if self.say("ready") {
+                    self.told = None;
+                    self.hold(&signals);
+                }
                 0
             }
             Err(error) => {
-                let _ = writeln!(self.told, "{}", error.to_string().replace('\n', "\t"));
+                self.say(&error.to_string().replace('\n', "\t"));
                 1
             }
         };
         self.end();
         code
+    }
+
+    /// False if nobody listens.
+    fn say(&mut self, line: &str) -> bool {
+        self.told.as_mut().is_some_and(|told| writeln!(told, "{line}").is_ok())
     }
 
     fn start(&mut self) -> Result<Signals, Error> {
@@ -150,7 +150,7 @@ impl Lab {
         mount_change("/", MountPropagationFlags::REC | MountPropagationFlags::PRIVATE)
             .map_err(Error::step("make mounts private"))?;
         let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
-        mount("proc", "/proc", "proc", flags, None).map_err(Error::step("mount the cluster's own /proc"))?;
+        mount("proc", "/proc", "proc", flags, None).map_err(Error::step(OWN_PROC))?;
         network::make_bridge()?;
         for k in 1..=self.plan.nodes {
             self.start_node(k)?;
@@ -160,7 +160,7 @@ impl Lab {
     }
 
     fn leave_the_terminal(&self) -> Result<(), Error> {
-        let log = File::options().create(true).append(true).open(self.plan.dir.join("local.log"));
+        let log = File::options().create(true).append(true).open(self.plan.dir.join(LOG));
         let log = log.map_err(Error::step("open local.log"))?;
         let null = File::open("/dev/null").map_err(Error::step("open /dev/null"))?;
         rustix::stdio::dup2_stdin(null).map_err(Error::step("redirect stdin"))?;
@@ -169,7 +169,7 @@ impl Lab {
     }
 
     /// Starts the process that becomes node `k`'s keeper: in its own network namespace, it waits for its cable.
-    fn start_node(&self, k: u32) -> Result<(), Error> {
+    fn start_node(&mut self, k: u32) -> Result<(), Error> {
         let state = self.plan.state(k);
         std::fs::create_dir_all(&state.0).map_err(Error::step("make the node's directory"))?;
         self.limit_store(&state)?;
@@ -180,6 +180,7 @@ impl Lab {
         command.args(["local-node", "--index", &k.to_string(), "--plan", &plan]);
         command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(log);
         let mut child = sys::in_new_network(&mut command).spawn().map_err(Error::step("start a node"))?;
+        self.keepers.push(child.id());
         network::plug_in(k, child.id())?;
         let mut go = child.stdin.take().expect("piped");
         go.write_all(b"go").map_err(Error::step("start a node"))
@@ -208,11 +209,14 @@ impl Lab {
             if self.wait(signals, Some(Duration::from_millis(10))) {
                 return Err(Error::Said("told to end before the nodes were up".into()));
             }
+            if let Some(k) = self.lost {
+                return Err(Error::Said(format!("{} cannot start\n{}", node_name(k), self.log(k))));
+            }
         }
         Err(Error::Said(format!(
             "the nodes were not all UP within {} s: {last}\n{}",
             UP_WITHIN.as_secs(),
-            self.logs()
+            (1..=self.plan.nodes).map(|k| self.log(k)).collect::<String>()
         )))
     }
 
@@ -229,38 +233,42 @@ impl Lab {
         Ok(least)
     }
 
-    /// The last lines of every log, for an error message.
-    fn logs(&self) -> String {
+    /// The last lines of a node's logs, for an error message.
+    fn log(&self, k: u32) -> String {
         let mut text = String::new();
-        for k in 1..=self.plan.nodes {
-            for process in ["keeper", "ssi-init", "ssid", "ssid-data"] {
-                let log = std::fs::read_to_string(self.plan.state(k).log_file(process)).unwrap_or_default();
-                let lines: Vec<&str> = log.lines().collect();
-                for line in &lines[lines.len().saturating_sub(3)..] {
-                    text.push_str(&format!("{} {process}: {line}\n", node_name(k)));
-                }
+        for process in ["keeper", "ssid", "ssid-data"] {
+            let log = std::fs::read_to_string(self.plan.state(k).log_file(process)).unwrap_or_default();
+            let lines: Vec<&str> = log.lines().collect();
+            for line in &lines[lines.len().saturating_sub(3)..] {
+                text.push_str(&format!("{} {process}: {line}\n", node_name(k)));
             }
         }
         text
     }
 
     /// Runs until somebody wants the cluster to end.
-    fn hold(&self, signals: &Signals) {
+    fn hold(&mut self, signals: &Signals) {
         while !self.wait(signals, None) {}
     }
 
     /// Waits for events and reaps; true if the cluster shall end.
-    fn wait(&self, signals: &Signals, timeout: Option<Duration>) -> bool {
+    fn wait(&mut self, signals: &Signals, timeout: Option<Duration>) -> bool {
         let mut fds = vec![PollFd::new(signals, PollFlags::IN)];
         fds.extend(self.lifeline.as_ref().map(|pipe| PollFd::new(pipe, PollFlags::IN)));
+        // An error is reported unasked: whoever waits for the start is gone.
+        fds.extend(self.told.as_ref().map(|told| PollFd::new(told, PollFlags::empty())));
         let timeout = timeout.map(|t| Timespec { tv_sec: 0, tv_nsec: t.subsec_nanos().into() });
         let _ = poll(&mut fds, timeout.as_ref());
-        let cut = fds.get(1).is_some_and(|fd| !fd.revents().is_empty());
+        let cut = fds[1..].iter().any(|fd| !fd.revents().is_empty());
         let mut end = cut;
         while let Some(signal) = signals.take() {
             end |= signal != libc::SIGCHLD;
         }
-        while let Ok(Some(_)) = wait(WaitOptions::NOHANG) {}
+        while let Ok(Some((pid, _))) = wait(WaitOptions::NOHANG) {
+            let keeper =
+                self.keepers.iter().position(|keeper| Some(pid) == Pid::from_raw(keeper.cast_signed()));
+            self.lost = self.lost.or(keeper.map(|at| at as u32 + 1));
+        }
         end
     }
 
@@ -272,54 +280,7 @@ impl Lab {
             let _ =
                 rustix::mount::unmount(self.plan.state(k).0.join("ost"), rustix::mount::UnmountFlags::DETACH);
         }
-        let _ = std::fs::remove_dir_all(&self.plan.dir);
-    }
-}
-
-/// What `ssi local-node` does: waits for the cable, becomes a member, becomes the keeper.
-///
-/// # Errors
-/// What could not be done; ssi-local shows the log.
-pub fn run_node(plan: &Plan, k: u32) -> Result<(), Error> {
-    let mut go = [0; 2];
-    std::io::stdin().read_exact(&mut go).map_err(Error::step("wait for the network"))?;
-    network::set_address(k)?;
-    let state = plan.state(k);
-    let config = NodeConfig {
-        cluster: "local".into(),
-        id: 1,
-        name: node_name(k),
-        address: network::address(k),
-        port: crate::config::PORT,
-        pid_region: plan.pid_region,
-        cpus: plan.cpus,
-        memory_mib: crate::config::default_memory() / u64::from(plan.nodes),
-        speed: 100,
-        mount: "/ssi".into(),
-        ost_dir: None,
-        mdt_dir: None,
-    };
-    if k == 1 {
-        crate::verb::cluster::make(&state, &config)?;
-    } else {
-        let seed = std::net::SocketAddr::new(network::address(1), crate::config::PORT);
-        let key = wait_for_turn(plan, k)?;
-        crate::verb::node::become_member(&state, config, seed, &key, UP_WITHIN)?;
-    }
-    Keeper::new(state)?.run()
-}
-
-/// The cluster's key, once the node before `k` is a member: so numbers follow names.
-fn wait_for_turn(plan: &Plan, k: u32) -> Result<fabric::ClusterKey, Error> {
-    let until = Instant::now() + UP_WITHIN;
-    loop {
-        match plan.state(k - 1).load().and_then(|_| plan.state(1).key()) {
-            Ok(key) => return Ok(key),
-            Err(error) if Instant::now() > until => return Err(error),
-            Err(_) => {
-                let _ = poll(&mut [], Some(&Timespec { tv_sec: 0, tv_nsec: 5_000_000 }));
-            }
-        }
+        clear(&self.plan.dir);
     }
 }
 
@@ -338,7 +299,7 @@ pub fn down(dir: &std::path::Path) -> Result<(), Error> {
         let limit = Timespec { tv_sec: DOWN_WITHIN.as_secs() as i64, tv_nsec: 0 };
         let mut fds = [PollFd::new(&fd, PollFlags::IN)];
         if poll(&mut fds, Some(&limit)).is_ok_and(|n| n > 0) {
-            let _ = std::fs::remove_dir_all(dir);
+            clear(dir);
             return Ok(());
         }
     }
