@@ -186,6 +186,8 @@ impl Shell {
                 self.outputs.push(stream, &lines, Some(Credit { index: rank, stream, bytes: data.len() }));
             }
             News::OutputEnd { stream } => self.close(rank, stream),
+            // What waits for it goes out below; stdin is watched again by the next step.
+            News::InputRoom { .. } => {}
             News::Changed(change) => {
                 if let Some(ending) = Ending::of(&change) {
                     self.ended(rank, ending);

@@ -122,7 +122,7 @@ impl<'a> All<'a> {
     fn hear(&mut self, event: TaskEvent) {
         let index = event.index;
         match event.news {
-            News::Started(_) => {}
+            News::Started(_) | News::InputRoom { .. } => {}
             News::Output { stream, data } => {
                 let lines = self.muxes[usize::from(stream == STDERR)].push(index, &data);
                 self.outputs.push(stream, &lines, Some(Credit { index, stream, bytes: data.len() }));

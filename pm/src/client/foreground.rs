@@ -161,6 +161,8 @@ impl<'a> Run<'a> {
     fn hear(&mut self, event: TaskEvent) {
         match event.news {
             News::Started(_) => self.started = true,
+            // The next step watches stdin again.
+            News::InputRoom { .. } => {}
             News::Output { stream, data } => {
                 let credit = Credit { index: self.index, stream, bytes: data.len() };
                 self.outputs.push(stream, &data, Some(credit));

@@ -44,6 +44,11 @@ pub enum News {
         /// Which stream.
         stream: u32,
     },
+    /// An input stream that was full takes bytes again.
+    InputRoom {
+        /// Which stream.
+        stream: u32,
+    },
     /// It stopped, went on or ended. An end is told once.
     Changed(Change),
     /// Its node is DOWN. It is forgotten already.
@@ -213,7 +218,7 @@ impl Session {
                 answer = acknowledged;
                 news
             }
-            Some(Event::Accepted(mark)) => task.accepted(index, &mark).map(|()| Vec::new())?,
+            Some(Event::Accepted(mark)) => task.accepted(index, &mark)?,
             Some(Event::Started(started)) => task.started(started),
             Some(Event::Changed(change)) => task.changed(change),
             Some(Event::Failed(failed)) => {
@@ -289,8 +294,8 @@ impl Task {
         Ok((news, answer))
     }
 
-    fn accepted(&mut self, index: u32, mark: &Mark) -> Result<(), String> {
-        let Some(input) = self.inputs.get_mut(&mark.stream) else { return Ok(()) };
+    fn accepted(&mut self, index: u32, mark: &Mark) -> Result<Vec<News>, String> {
+        let Some(input) = self.inputs.get_mut(&mark.stream) else { return Ok(Vec::new()) };
         let sent = input.accepted + input.kept.len() as u64;
         if mark.offset > sent + u64::from(input.ended) {
             return Err(format!(
@@ -299,11 +304,14 @@ impl Task {
             ));
         }
         let accepted = mark.offset.min(sent);
+        let was_full = input.kept.len() == STREAM_WINDOW_BYTES;
         if accepted > input.accepted {
             input.kept.drain(..(accepted - input.accepted) as usize);
             input.accepted = accepted;
         }
-        Ok(())
+        // Whoever stopped reading because nothing fitted waits for this.
+        let room = was_full && !input.ended && input.kept.len() < STREAM_WINDOW_BYTES;
+        Ok(if room { vec![News::InputRoom { stream: mark.stream }] } else { Vec::new() })
     }
 }
 

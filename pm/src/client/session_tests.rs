@@ -67,7 +67,10 @@ fn input_is_kept_until_accepted_and_never_beyond_the_window() {
     assert_eq!(pieces.len(), STREAM_WINDOW_BYTES / STREAM_CHUNK_BYTES);
     assert_eq!(session.input_room(0, 0), 0);
     let accepted = Event::Accepted(Mark { stream: 0, offset: 100 });
-    session.receive(ToClient { index: 0, event: Some(accepted) }).unwrap();
+    let accepted = ToClient { index: 0, event: Some(accepted) };
+    let room = TaskEvent { index: 0, news: News::InputRoom { stream: 0 } };
+    assert_eq!(session.receive(accepted.clone()).unwrap().0, [room], "whoever waits for room hears of it");
+    assert!(session.receive(accepted).unwrap().0.is_empty());
     assert_eq!(session.input_room(0, 0), 100);
     session.end_input(0, 0);
     let again = session.resume();
