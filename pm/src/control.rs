@@ -25,6 +25,8 @@ mod calls;
 mod home;
 mod news;
 mod outbox;
+#[cfg(test)]
+mod ownership_tests;
 mod runner;
 mod session;
 mod shadow;
@@ -46,7 +48,7 @@ use membership::View;
 use routes::Routes;
 use runner::Hosted;
 use rustix::io::Errno;
-use session::Session;
+use session::{Session, SessionId};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
@@ -54,7 +56,7 @@ use std::sync::Arc;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Due {
     Lane(NodeId, Track),
-    Session(u64),
+    Session(SessionId),
     Spawn(TaskId),
     Unclaimed(TaskId),
     Homes,
@@ -88,8 +90,8 @@ pub struct Core {
     routes_version: u64,
     settled: bool,
     held: VecDeque<Event>,
-    sessions: BTreeMap<u64, Session>,
-    clients: BTreeMap<ClientId, u64>,
+    sessions: BTreeMap<SessionId, Session>,
+    clients: BTreeMap<ClientId, SessionId>,
     unclaimed: BTreeMap<TaskId, Unclaimed>,
     early: BTreeMap<TaskId, Early>,
     hosted: BTreeMap<TaskId, Hosted>,

@@ -34,6 +34,11 @@ pub struct TaskId {
     /// The task's place among the session's tasks, chosen by the client.
     #[prost(uint32, tag = "3")]
     pub index: u32,
+    /// The user whose task it is, filled in by `ssid` from the peer credentials of the client's socket. It is a part of
+    /// the name: a session number that another user has learnt names nothing of theirs, on no node and in no later life
+    /// of a daemon.
+    #[prost(uint32, tag = "4")]
+    pub uid: u32,
 }
 
 /// A resource limit, as setrlimit(2) takes it. `u64::MAX` is infinity.

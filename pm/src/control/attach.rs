@@ -32,7 +32,10 @@ fn identify(shared: &Arc<Shared>, stream: UnixStream, read: FrameReader) -> Resu
     let peer = stream.peer_cred().map_err(machine("who a client is"))?;
     let groups = peer_groups(&stream).map_err(machine("which groups a client has"))?;
     let outside = u32::try_from(peer.pid().unwrap_or(0)).unwrap_or(0);
-    let pid = Caller::read(outside).filter(|caller| !caller.nested).and_then(|caller| caller.pid);
+    // The kernel's word on the pid is as old as the connection: by now the number may be another user's process, which
+    // must not become this client's shadow.
+    let itself = |caller: &Caller| !caller.nested && caller.euid == peer.uid();
+    let pid = Caller::read(outside).filter(itself).and_then(|caller| caller.pid);
     let conversation = Conversation {
         shared: shared.clone(),
         client: ClientId(CLIENTS.fetch_add(1, Ordering::Relaxed)),

@@ -1,7 +1,7 @@
 //! The home part, towards its clients: sessions, and what clients ask for their tasks.
 
 use super::limits::{CLIENT_QUEUE_BYTES_MAX, SESSIONS_MAX, SPAWN_BYTES_MAX, SPAWN_LONGEST, SPEC_BYTES_MAX};
-use super::session::{Session, Task};
+use super::session::{Session, SessionId, Task};
 use super::{ClientId, Core, Due, Effect};
 use crate::wire::client::{Event as Told, GRACE_MS, Hello, Request, Resume, Spawn, ToClient, ToDaemon};
 use crate::wire::peer::{Body, Command, Order, SpawnMany, SpawnOne};
@@ -24,30 +24,32 @@ pub(super) fn failed(errno: Errno, what: impl Into<String>, node: NodeId) -> Fai
 }
 
 impl Core {
-    pub(super) fn task_id(&self, session: u64, index: u32) -> TaskId {
-        TaskId { home: self.config.node.0, session, index }
+    pub(super) fn task_id(&self, session: SessionId, index: u32) -> TaskId {
+        TaskId { home: self.config.node.0, session: session.number, index, uid: session.uid }
     }
 
     pub(super) fn task(&mut self, id: TaskId) -> Option<&mut Task> {
-        self.sessions.get_mut(&id.session)?.tasks.get_mut(&id.index)
+        self.sessions.get_mut(&id.into())?.tasks.get_mut(&id.index)
     }
 
     pub(super) fn open_client(&mut self, client: ClientId, hello: &Hello, who: Credentials, pid: u32) {
-        let known = self.sessions.get(&hello.session);
-        let refusal = match known {
-            _ if hello.session == 0 => "its session has the number 0",
-            Some(session) if session.credentials.uid != who.uid => "its session belongs to another user",
-            None if self.sessions.len() >= SESSIONS_MAX => "there are too many sessions on this node",
-            _ => "",
+        let id = SessionId { uid: who.uid, number: hello.session };
+        let refusal = if id.number == 0 {
+            "its session has the number 0"
+        } else if self.sessions.len() >= SESSIONS_MAX && !self.sessions.contains_key(&id) {
+            "there are too many sessions on this node"
+        } else {
+            ""
         };
         if !refusal.is_empty() {
             return self.close(client, refusal);
         }
-        let session = self.sessions.entry(hello.session).or_insert_with(|| Session::new(who));
+        let session = self.sessions.entry(id).or_insert_with(|| Session::new(who.clone()));
+        session.credentials = who;
         let before = session.client.replace(client);
         (session.away_until, session.client_pid, session.queued) = (None, pid, 0);
         session.again = hello.again;
-        self.clients.insert(client, hello.session);
+        self.clients.insert(client, id);
         if let Some(before) = before {
             self.clients.remove(&before);
             self.close(before, "");
@@ -82,7 +84,7 @@ impl Core {
         }
     }
 
-    fn prepare(&mut self, session: u64, index: u32, spawn: Spawn, spawns: &mut Spawns) {
+    fn prepare(&mut self, session: SessionId, index: u32, spawn: Spawn, spawns: &mut Spawns) {
         let id = self.task_id(session, index);
         let node = NodeId(spawn.node);
         if self.task(id).is_some() {
@@ -117,12 +119,17 @@ impl Core {
     }
 
     fn add_task(&mut self, id: TaskId, task: Task) {
-        if let Some(session) = self.sessions.get_mut(&id.session) {
+        if let Some(session) = self.sessions.get_mut(&id.into()) {
             session.tasks.insert(id.index, task);
         }
     }
 
-    fn check_spawn(&self, session: u64, node: NodeId, spec: Option<TaskSpec>) -> Result<TaskSpec, Failed> {
+    fn check_spawn(
+        &self,
+        session: SessionId,
+        node: NodeId,
+        spec: Option<TaskSpec>,
+    ) -> Result<TaskSpec, Failed> {
         let here = self.config.node;
         let session = self.sessions.get(&session).ok_or_else(|| failed(Errno::SRCH, "no session", here))?;
         if session.tasks.len() >= TASKS_PER_CLIENT_MAX {
@@ -185,7 +192,7 @@ impl Core {
     }
 
     fn take_signal(&mut self, id: TaskId, number: u32) {
-        let Some(session) = self.sessions.get(&id.session) else { return };
+        let Some(session) = self.sessions.get(&id.into()) else { return };
         let uid = session.credentials.uid;
         let signal = Signal {
             number,
@@ -203,7 +210,7 @@ impl Core {
         self.unclaimed.remove(&id);
         let node = NodeId(resume.node);
         if self.task(id).is_none() {
-            let full = self.sessions.get(&id.session).is_none_or(|s| s.tasks.len() >= TASKS_PER_CLIENT_MAX);
+            let full = self.sessions.get(&id.into()).is_none_or(|s| s.tasks.len() >= TASKS_PER_CLIENT_MAX);
             if full {
                 return;
             }
@@ -229,16 +236,16 @@ impl Core {
     /// The client has all it wants of the task.
     fn forget(&mut self, id: TaskId) {
         self.remove_task(id);
-        let session = self.sessions.get(&id.session);
+        let session = self.sessions.get(&id.into());
         if session.is_some_and(|session| session.client.is_none() && session.tasks.is_empty()) {
-            self.sessions.remove(&id.session);
+            self.sessions.remove(&id.into());
         }
     }
 
     /// Drops the task; if it still runs it is killed.
     pub(super) fn remove_task(&mut self, id: TaskId) {
         self.release_shadow(id);
-        let Some(session) = self.sessions.get_mut(&id.session) else { return };
+        let Some(session) = self.sessions.get_mut(&id.into()) else { return };
         let Some(task) = session.tasks.remove(&id.index) else { return };
         if task.over.is_none() {
             let order = Command { task: Some(id), order: Some(Order::Forget(())) };
@@ -255,7 +262,7 @@ impl Core {
 
     /// Tells the client if it is connected.
     pub(super) fn tell(&mut self, id: TaskId, event: Told) {
-        let Some(session) = self.sessions.get_mut(&id.session) else { return };
+        let Some(session) = self.sessions.get_mut(&id.into()) else { return };
         let Some(client) = session.client else { return };
         let message = ToClient { index: id.index, event: Some(event) };
         session.queued += message.encoded_len();
@@ -280,7 +287,7 @@ impl Core {
     /// Tells a connected client that nothing more will come from the task; with that both sides forget it. Should the
     /// message be lost with the connection, the client's next question about the task ends the same way.
     pub(super) fn conclude(&mut self, id: TaskId) {
-        let Some(session) = self.sessions.get_mut(&id.session).filter(|session| session.client.is_some())
+        let Some(session) = self.sessions.get_mut(&id.into()).filter(|session| session.client.is_some())
         else {
             return;
         };
@@ -291,7 +298,7 @@ impl Core {
     }
 
     /// True if the client may be sent more output.
-    pub(super) fn has_room(&self, session: u64) -> bool {
+    pub(super) fn has_room(&self, session: SessionId) -> bool {
         self.sessions
             .get(&session)
             .is_some_and(|session| session.client.is_some() && session.queued < CLIENT_QUEUE_BYTES_MAX)
@@ -328,7 +335,7 @@ impl Core {
         self.due.insert((until, Due::Session(number)));
     }
 
-    pub(super) fn session_due(&mut self, number: u64) {
+    pub(super) fn session_due(&mut self, number: SessionId) {
         let Some(session) = self.sessions.get(&number) else { return };
         if session.away_until.is_none_or(|until| until > self.now) {
             return;

@@ -81,7 +81,7 @@ impl Core {
     }
 
     fn forward(&mut self, id: TaskId, piece: Piece) {
-        let room = self.has_room(id.session);
+        let room = self.has_room(id.into());
         let Some(task) = self.task(id) else { return };
         if task.spec.is_some() {
             // A client that has not heard of the start would ask for the start again, and for all output.

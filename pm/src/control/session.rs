@@ -14,14 +14,29 @@
 use super::ClientId;
 use super::streams::{Input, Output};
 use crate::wire::client::Event;
-use crate::wire::{CHANNEL, Change, Credentials, Failed, Mark, Piece, STDOUT, Started, TaskSpec};
+use crate::wire::{CHANNEL, Change, Credentials, Failed, Mark, Piece, STDOUT, Started, TaskId, TaskSpec};
 use base::{NodeId, Time};
 use std::collections::BTreeMap;
+
+/// Names a session: the number is its client's choice, so it counts only together with the user that the kernel names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct SessionId {
+    /// The user.
+    pub uid: u32,
+    /// What the client said.
+    pub number: u64,
+}
+
+impl From<TaskId> for SessionId {
+    fn from(id: TaskId) -> SessionId {
+        SessionId { uid: id.uid, number: id.session }
+    }
+}
 
 /// One client's session.
 #[derive(Debug)]
 pub(super) struct Session {
-    /// Whose it is; a connection of another user does not get it.
+    /// What the kernel said of the client at its newest connection: the rights of what it starts.
     pub credentials: Credentials,
     /// The client's pid in the view; 0 if it lives outside.
     pub client_pid: u32,

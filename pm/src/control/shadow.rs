@@ -28,7 +28,7 @@ impl Core {
 
     /// After a restart of this daemon: `ssi-init` still holds the shadow. A pid that is not the client's is ignored.
     pub(super) fn seize_again(&mut self, id: TaskId, pid: u32, node: NodeId) {
-        let own = self.sessions.get(&id.session).map(|session| session.client_pid);
+        let own = self.sessions.get(&id.into()).map(|session| session.client_pid);
         let pid = if pid == 0 { own.unwrap_or(0) } else { pid };
         if pid == 0 || own != Some(pid) {
             return;
@@ -67,9 +67,9 @@ impl Core {
         true
     }
 
-    /// Somebody sent the shadow a signal: it is meant for the task. The kernel has checked the sender's right to.
+    /// Somebody sent the shadow a signal: it is meant for the task.
     pub(super) fn shadow_signal(&mut self, id: TaskId, signal: Signal) {
-        let signal = Signal { target: 0, start_time: 0, privileged: true, ..signal };
+        let signal = Signal { target: 0, start_time: 0, ..signal };
         if self.task(id).is_some() {
             return self.order(id, Order::Signal(signal));
         }

@@ -183,6 +183,10 @@ impl Server {
         let reports = match &shadow.change {
             Some(change) => self.tracer.mirror(id, change),
             None if shadow.release || shadow.pid == 0 => self.tracer.release(id),
+            // The number may be another user's process by now, or one that has become another user's.
+            None if self.procfs.owner(shadow.pid).is_none_or(|owner| owner.saved_uid != id.uid) => {
+                vec![Report::ShadowGone(0)]
+            }
             None => self.tracer.seize(id, shadow.pid).into_iter().collect(),
         };
         reports.into_iter().for_each(|report| self.tell(id, report));

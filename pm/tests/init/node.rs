@@ -263,7 +263,7 @@ impl Daemon {
 }
 
 pub fn task(index: u32) -> TaskId {
-    TaskId { home: 1, session: 42, index }
+    TaskId { home: 1, session: 42, index, uid: rustix::process::getuid().as_raw() }
 }
 
 pub fn spec(argv: &[&str]) -> TaskSpec {

@@ -3,7 +3,7 @@
 use crate::node::{Daemon, Node, Wish, spec, task};
 use crate::node_or_skip;
 use pm::wire::init::{Report, Request, Shadow};
-use pm::wire::{Change, Piece, STDIN, STDOUT, Signal};
+use pm::wire::{Change, Piece, STDIN, STDOUT, Signal, TaskId};
 
 /// The task whose shadow the child of task 1 is.
 const REMOTE: u32 = 9;
@@ -125,4 +125,17 @@ fn a_process_that_is_not_there_cannot_be_a_shadow() {
     let mut daemon = node.daemon();
     daemon.ask(Some(task(REMOTE)), Request::Shadow(Shadow { pid: 31_000, ..Shadow::default() }));
     assert_eq!(gone(&mut daemon), 0);
+}
+
+#[test]
+fn another_users_process_cannot_be_a_shadow() {
+    let node = node_or_skip!(Wish::default());
+    let mut daemon = node.daemon();
+    daemon.spawn(1, spec(&["sh", "-c", "echo $$; exec sleep 1000"])).unwrap();
+    let pid: u32 = daemon.line(1, STDOUT).trim().parse().unwrap();
+    let strangers = TaskId { uid: 54_321, ..task(REMOTE) };
+    daemon.ask(Some(strangers), Request::Shadow(Shadow { pid, ..Shadow::default() }));
+    assert_eq!(gone(&mut daemon), 0, "refused");
+    send(&mut daemon, pid as i32, libc::SIGTERM);
+    assert_eq!(daemon.change(1).wait_status, 15, "its signals are its own");
 }

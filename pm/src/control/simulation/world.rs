@@ -94,7 +94,7 @@ impl World {
             let script = bytes(&mut self.prng, length);
             let typed = bytes(&mut self.prng, length / 3);
             let status = self.prng.below(256) as u32 * 256;
-            self.scripts.insert(TaskId { home: node, session, index }, (script, status));
+            self.scripts.insert(TaskId { home: node, session, index, uid: 0 }, (script, status));
             tasks.push(Seen { node: self.prng.below(u64::from(NODES)) as u32 + 1, typed, ..Seen::default() });
         }
         self.clients.push(Client { node, session, connection: None, before: false, dead: false, tasks });
@@ -310,7 +310,7 @@ impl World {
     pub(super) fn check(&self) {
         for client in self.clients.iter().filter(|client| !client.dead && self.dead != Some(client.node)) {
             for (index, seen) in client.tasks.iter().enumerate() {
-                let id = TaskId { home: client.node, session: client.session, index: index as u32 };
+                let id = TaskId { home: client.node, session: client.session, index: index as u32, uid: 0 };
                 if seen.lost {
                     continue;
                 }
