@@ -1,7 +1,8 @@
 //! The client: what a program asks of a file becomes requests to the metadata server and to the object servers.
 //!
-//! It keeps nothing that could go stale: layouts of files, which never change, and nothing else. It may die at any time
-//! and begin anew under a mount that stays.
+//! It keeps nothing that could go stale: layouts of files, which never change, and which file a name stood for when it was
+//! last looked up, which is only a guess whose objects to ask before the answer is there. It may die at any time and
+//! begin anew under a mount that stays.
 //!
 //! **Size and time of a file** are on its objects. `stat` asks the metadata server for the rest and every object server of
 //! the layout for its object: the size is the furthest end; the mtime is the latest of those objects whose time differs
@@ -16,7 +17,7 @@ use crate::clock::now_ns;
 use crate::error::Error;
 use crate::layout::Layout;
 use crate::peers::Peers;
-use crate::wire::{Handle, MetaReply, MetaRequest, MetaVerb, Operation};
+use crate::wire::{Handle, MetaReply, MetaRequest, MetaVerb, Operation, Place};
 use base::Incarnation;
 use fabric::Endpoint;
 use membership::View;
@@ -28,6 +29,8 @@ use tokio::sync::watch;
 
 /// Layouts kept; they are found again on the metadata server.
 const LAYOUTS_MAX: usize = 16_384;
+/// Names kept, likewise.
+const GUESSES_MAX: usize = 16_384;
 
 /// Who asks, and under which name of change.
 #[derive(Clone, Copy, Debug)]
@@ -47,6 +50,7 @@ pub struct Client {
     pub(crate) incarnation: Incarnation,
     sequence: Arc<AtomicU64>,
     layouts: Arc<Mutex<HashMap<u64, Arc<Layout>>>>,
+    guesses: Arc<Mutex<HashMap<Place, u64>>>,
 }
 
 impl Client {
@@ -61,6 +65,7 @@ impl Client {
             // A daemon of the same life that was here before used smaller ones.
             sequence: Arc::new(AtomicU64::new(now_ns().unsigned_abs())),
             layouts: Arc::default(),
+            guesses: Arc::default(),
         }
     }
 
@@ -119,6 +124,21 @@ impl Client {
             layouts.entry(attr.ino).or_insert_with(|| Arc::new(layout.clone()));
         }
         Ok(reply)
+    }
+
+    /// The regular file that `place` stood for when it was last looked up, and its layout.
+    fn guess(&self, place: &Place) -> Option<(u64, Arc<Layout>)> {
+        let ino = *self.guesses.lock().get(place)?;
+        Some((ino, self.known_layout(ino)?))
+    }
+
+    /// `place` stands for `ino` now.
+    fn remember_name(&self, place: Place, ino: u64) {
+        let mut guesses = self.guesses.lock();
+        if guesses.len() >= GUESSES_MAX {
+            guesses.clear();
+        }
+        guesses.insert(place, ino);
     }
 
     /// The layout of a file that was met before.

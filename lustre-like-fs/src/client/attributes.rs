@@ -4,8 +4,10 @@ use super::data::{glimpse, on_all, size_of};
 use super::{Caller, Client};
 use crate::error::Error;
 use crate::layout::Layout;
-use crate::wire::{Attr, MetaReply, MetaVerb, Object, ObjectVerb, Resize, Setattr};
+use crate::wire::{Attr, MetaReply, MetaVerb, Object, ObjectVerb, Place, Resize, Setattr};
+use futures_util::future::{Either, select};
 use rustix::io::Errno;
+use std::pin::pin;
 
 impl Client {
     /// All attributes of `ino`.
@@ -21,6 +23,42 @@ impl Client {
             tokio::join!(self.ask(MetaVerb::Getattr(ino)), glimpse(&self.peers, ino, &layout));
         let attr = reply?.attr.ok_or(Errno::IO)?;
         Ok(merge(attr, &layout, &objects?))
+    }
+
+    /// All attributes of what `place` stands for. The objects of the file that it stood for last time are asked at the same
+    /// time as the metadata server; if it stands for another file now, that one's are asked after it.
+    ///
+    /// # Errors
+    /// ENOENT; what the metadata server says, or that it does not. A file whose objects cannot be asked is still found.
+    pub async fn lookup(&self, place: Place) -> Result<Attr, Error> {
+        let Some((guess, layout)) = self.guess(&place) else {
+            let reply = self.ask(MetaVerb::Lookup(place.clone())).await?;
+            return self.found(place, reply).await;
+        };
+        let ask = pin!(self.ask(MetaVerb::Lookup(place.clone())));
+        let objects = pin!(glimpse(&self.peers, guess, &layout));
+        let is_it = |reply: &MetaReply| reply.attr.as_ref().is_some_and(|attr| attr.ino == guess);
+        let (reply, objects) = match select(ask, objects).await {
+            Either::Left((reply, objects)) => {
+                let reply = reply?;
+                // Objects of a file that the name does not mean any more are not waited for.
+                let objects = if is_it(&reply) { Some(objects.await) } else { None };
+                (reply, objects)
+            }
+            Either::Right((objects, reply)) => (reply.await?, Some(objects)),
+        };
+        match (reply.attr.as_ref().filter(|_| is_it(&reply)), objects) {
+            (Some(attr), Some(Ok(objects))) => Ok(merge(attr.clone(), &layout, &objects)),
+            (Some(attr), _) => Ok(attr.clone()),
+            (None, _) => self.found(place, reply).await,
+        }
+    }
+
+    async fn found(&self, place: Place, reply: MetaReply) -> Result<Attr, Error> {
+        if let (Some(attr), Some(_)) = (&reply.attr, &reply.layout) {
+            self.remember_name(place, attr.ino);
+        }
+        self.complete_if_possible(reply).await
     }
 
     /// Adds to the metadata server's reply what the objects know.

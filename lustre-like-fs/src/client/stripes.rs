@@ -37,27 +37,30 @@ pub struct Figures {
 }
 
 impl Client {
-    /// The inode at `path` (below the root of the filesystem; symbolic links are not followed). Permissions are not
-    /// checked.
+    /// The inode at `path` (below the root of the filesystem; symbolic links are not followed), for the user `uid` with
+    /// group `gid`, who must be allowed to search every directory on the way.
     ///
     /// # Errors
-    /// ENOENT, ENOTDIR; what the server says, or that it does not.
-    pub async fn resolve(&self, path: &str) -> Result<MetaReply, Error> {
+    /// ENOENT, ENOTDIR, EACCES; what the server says, or that it does not.
+    pub async fn resolve(&self, path: &str, uid: u32, gid: u32) -> Result<MetaReply, Error> {
         let mut reply = self.ask(MetaVerb::Getattr(ROOT)).await?;
         for name in path.split('/').filter(|name| !name.is_empty()) {
-            let parent = ino_of(&reply)?;
-            let place = Place { parent, name: name.as_bytes().to_vec() };
+            let above = reply.attr.ok_or(Errno::IO)?;
+            if above.mode & KIND_MASK == DIRECTORY && !may(SEARCH, &above, uid, gid) {
+                return Err(Errno::ACCESS.into());
+            }
+            let place = Place { parent: above.ino, name: name.as_bytes().to_vec() };
             reply = self.ask(MetaVerb::Lookup(place)).await?;
         }
         Ok(reply)
     }
 
-    /// How the file or directory at `path` is striped.
+    /// How the file or directory at `path` is striped, for a user who may search the directories above it.
     ///
     /// # Errors
     /// As [`Client::resolve`]; EINVAL if it is neither.
-    pub async fn getstripe(&self, path: &str) -> Result<Striping, Error> {
-        let reply = self.resolve(path).await?;
+    pub async fn getstripe(&self, path: &str, uid: u32, gid: u32) -> Result<Striping, Error> {
+        let reply = self.resolve(path, uid, gid).await?;
         match (reply.layout, reply.attr) {
             (Some(layout), _) => Ok(Striping::File(layout)),
             (None, Some(attr)) if attr.mode & KIND_MASK == DIRECTORY => {
@@ -73,7 +76,7 @@ impl Client {
     /// # Errors
     /// EEXIST for a file (its layout never changes), EACCES, EPERM, EINVAL for a pattern that cannot be.
     pub async fn setstripe(&self, path: &str, pattern: Pattern, uid: u32, gid: u32) -> Result<(), Error> {
-        match self.resolve(path).await {
+        match self.resolve(path, uid, gid).await {
             Ok(reply) => {
                 let attr = reply.attr.ok_or(Errno::IO)?;
                 if attr.mode & KIND_MASK != DIRECTORY {
@@ -90,8 +93,8 @@ impl Client {
     async fn create_striped(&self, path: &str, pattern: Pattern, uid: u32, gid: u32) -> Result<(), Error> {
         let path = path.trim_end_matches('/');
         let (above, name) = path.rsplit_once('/').unwrap_or(("", path));
-        let parent = self.resolve(above).await?.attr.ok_or(Errno::IO)?;
-        if !may_write(&parent, uid, gid) {
+        let parent = self.resolve(above, uid, gid).await?.attr.ok_or(Errno::IO)?;
+        if !may(WRITE | SEARCH, &parent, uid, gid) {
             return Err(Errno::ACCESS.into());
         }
         let place = Some(Place { parent: parent.ino, name: name.as_bytes().to_vec() });
@@ -128,16 +131,17 @@ impl Client {
     }
 }
 
-fn ino_of(reply: &MetaReply) -> Result<u64, Error> {
-    reply.attr.as_ref().map(|attr| attr.ino).ok_or(Error::Errno(Errno::IO))
-}
+/// Permission bits of a directory: names may be made in it, looked up in it.
+const WRITE: u32 = 0o2;
+const SEARCH: u32 = 0o1;
 
-/// Whether a user may make names in a directory, by its permission bits alone.
-fn may_write(directory: &Attr, uid: u32, gid: u32) -> bool {
+/// Whether a user may do `what` in a directory, by its permission bits and the user's first group alone: further groups are
+/// not known here.
+fn may(what: u32, directory: &Attr, uid: u32, gid: u32) -> bool {
     let shift = match (directory.uid == uid, directory.gid == gid) {
         (true, _) => 6,
         (false, true) => 3,
         (false, false) => 0,
     };
-    uid == 0 || directory.mode >> shift & 0o3 == 0o3
+    uid == 0 || directory.mode >> shift & what == what
 }

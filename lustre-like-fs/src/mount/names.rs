@@ -23,8 +23,8 @@ impl Task {
     pub(super) async fn name(&self, operation: Operation) -> Answer {
         match operation {
             Operation::Lookup { name } => {
-                let reply = self.client.ask(MetaVerb::Lookup(self.place(name))).await?;
-                self.entry(reply).await
+                let entry = fuse_entry(&self.client.lookup(self.place(name)).await?);
+                Ok(Box::new(move |reply| reply.entry(&entry)))
             }
             Operation::ReadLink => {
                 let reply = self.client.ask(MetaVerb::Readlink(self.header.nodeid)).await?;

@@ -86,7 +86,7 @@ pub enum MetaVerb {
 }
 
 /// A name in a directory (or of an extended attribute of an inode).
-#[derive(Clone, PartialEq, prost::Message)]
+#[derive(Clone, PartialEq, Eq, Hash, prost::Message)]
 pub struct Place {
     /// The directory (or inode).
     #[prost(uint64, tag = "1")]

@@ -1,7 +1,7 @@
 //! Three nodes' servers and clients over the fabric: what one node does, the others see at once.
 
 use crate::common::*;
-use lustre_like_fs::wire::{MetaVerb, Place, SetTime, Setattr, Setxattr};
+use lustre_like_fs::wire::{MetaVerb, Place, Rename, SetTime, Setattr, Setxattr};
 use lustre_like_fs::{Error, Layout, Pattern, Striping};
 use membership::NodeState;
 use proptest::prelude::*;
@@ -91,7 +91,7 @@ async fn agrees(ops: Vec<Op>) {
     let clients = [cluster.client(1), cluster.client(2), cluster.client(3)];
     let small = Pattern { stripe_size: 65_536, ..Pattern::default() };
     clients[0].setstripe("/file", small, 0, 0).await.unwrap();
-    let ino = clients[0].resolve("file").await.unwrap().attr.unwrap().ino;
+    let ino = clients[0].resolve("file", 0, 0).await.unwrap().attr.unwrap().ino;
     let mut model: Vec<u8> = Vec::new();
     for (turn, op) in ops.into_iter().enumerate() {
         let client = &clients[turn % 3];
@@ -143,7 +143,7 @@ async fn appends_of_three_nodes_neither_overlap_nor_tear() {
     let first = cluster.client(1);
     let small = Pattern { stripe_size: 65_536, ..Pattern::default() };
     first.setstripe("log", small, 0, 0).await.unwrap();
-    let ino = first.resolve("log").await.unwrap().attr.unwrap().ino;
+    let ino = first.resolve("log", 0, 0).await.unwrap().attr.unwrap().ino;
     let writers = (1..=3u8).map(|node| {
         let client = cluster.client(u32::from(node));
         tokio::spawn(async move {
@@ -172,7 +172,7 @@ async fn an_append_asked_twice_is_written_once_also_after_a_restart_of_its_serve
     let client = cluster.client(2);
     let on_first = Pattern { stripe_count: 1, start: 1, ..Pattern::default() };
     client.setstripe("log", on_first, 0, 0).await.unwrap();
-    let ino = client.resolve("log").await.unwrap().attr.unwrap().ino;
+    let ino = client.resolve("log", 0, 0).await.unwrap().attr.unwrap().ino;
     let caller = client.caller(0, 0);
     client.append(caller, ino, "one".into()).await.unwrap();
     client.append(client.caller(0, 0), ino, "two".into()).await.unwrap();
@@ -207,7 +207,7 @@ async fn a_node_that_goes_down_closes_its_files() {
     let (one, three) = (cluster.client(1), cluster.client(3));
     let on_first = Pattern { stripe_count: 1, start: 1, ..Pattern::default() };
     one.setstripe("file", on_first, 0, 0).await.unwrap();
-    let ino = one.resolve("file").await.unwrap().attr.unwrap().ino;
+    let ino = one.resolve("file", 0, 0).await.unwrap().attr.unwrap().ino;
     one.write(ino, 0, "x".into()).await.unwrap();
     three.ask(MetaVerb::Open(three.handle(ino, 5))).await.unwrap();
     let place = Place { parent: 1, name: "file".into() };
@@ -251,7 +251,7 @@ async fn a_server_that_is_down_is_an_error_at_once_and_new_files_avoid_it() {
     assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
     let made = async || {
         let ino = create(&client, "new", REGULAR).await.unwrap();
-        let layout = match client.getstripe("new").await.unwrap() {
+        let layout = match client.getstripe("new", 0, 0).await.unwrap() {
             Striping::File(layout) => layout,
             other => panic!("{other:?}"),
         };
@@ -294,19 +294,29 @@ async fn stripes_are_as_asked() {
     let cluster = Cluster::start(3).await;
     let client = cluster.client(1);
     create(&client, "dir", DIRECTORY).await.unwrap();
-    assert_eq!(client.getstripe("/dir").await.unwrap(), Striping::Directory(None));
+    assert_eq!(client.getstripe("/dir", 0, 0).await.unwrap(), Striping::Directory(None));
     let pattern = Pattern { stripe_size: 131_072, stripe_count: 2, start: 2 };
     client.setstripe("/dir", pattern.clone(), 0, 0).await.unwrap();
-    assert_eq!(client.getstripe("/dir/").await.unwrap(), Striping::Directory(Some(pattern.clone())));
+    assert_eq!(client.getstripe("/dir/", 0, 0).await.unwrap(), Striping::Directory(Some(pattern.clone())));
     client.setstripe("/dir/file", Pattern { start: 3, ..pattern.clone() }, 0, 0).await.unwrap();
     let layout = Layout { stripe_size: 131_072, osts: vec![3, 1] };
-    assert_eq!(client.getstripe("dir/file").await.unwrap(), Striping::File(layout));
+    assert_eq!(client.getstripe("dir/file", 0, 0).await.unwrap(), Striping::File(layout));
     assert_eq!(errno(client.setstripe("/dir/file", pattern.clone(), 0, 0).await), Errno::EXIST);
     assert_eq!(errno(client.setstripe("/dir", pattern.clone(), 9, 9).await), Errno::PERM);
     assert_eq!(errno(client.setstripe("/dir/other", pattern.clone(), 9, 9).await), Errno::ACCESS);
     let odd = Pattern { stripe_size: 5, ..pattern };
     assert_eq!(errno(client.setstripe("/dir", odd, 0, 0).await), Errno::INVAL);
-    assert_eq!(errno(client.getstripe("/nothing").await), Errno::NOENT);
+    assert_eq!(errno(client.getstripe("/nothing", 0, 0).await), Errno::NOENT);
+    let ino = client.resolve("dir", 0, 0).await.unwrap().attr.unwrap().ino;
+    let closed = Setattr { ino, mode: Some(0o710), gid: Some(7), ..Setattr::default() };
+    client.setattr(client.caller(0, 0), closed, None).await.unwrap();
+    assert_eq!(
+        errno(client.getstripe("/dir/file", 9, 9).await),
+        Errno::ACCESS,
+        "may not search the directory"
+    );
+    assert_eq!(errno(client.getstripe("/dir/nothing", 9, 9).await), Errno::ACCESS, "nor learn what is in it");
+    assert!(client.getstripe("/dir/file", 9, 7).await.is_ok());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -328,4 +338,26 @@ async fn extended_attributes_are_kept() {
     assert_eq!(client.ask(MetaVerb::Listxattr(ino)).await.unwrap().data, b"security.x\0user.a\0");
     client.change(client.caller(0, 0), MetaVerb::Removexattr(place("user.a"))).await.unwrap();
     assert_eq!(errno(client.ask(MetaVerb::Getxattr(place("user.a"))).await), Errno::NODATA);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_that_another_node_turned_has_the_size_of_what_it_means_now() {
+    let cluster = Cluster::start(3).await;
+    let (here, there) = (cluster.client(1), cluster.client(2));
+    let place = |name: &str| Place { parent: 1, name: name.into() };
+    for (name, length) in [("old", 100_000), ("new", 7)] {
+        here.setstripe(name, Pattern::default(), 0, 0).await.unwrap();
+        let ino = here.lookup(place(name)).await.unwrap().ino;
+        here.write(ino, 0, vec![1; length].into()).await.unwrap();
+    }
+    for _ in 0..2 {
+        assert_eq!(here.lookup(place("old")).await.unwrap().size, 100_000);
+    }
+    let rename = Rename { from: Some(place("new")), to: Some(place("old")), flags: 0 };
+    there.change(there.caller(0, 0), MetaVerb::Rename(rename)).await.unwrap();
+    assert_eq!(here.lookup(place("old")).await.unwrap().size, 7);
+    assert_eq!(errno(here.lookup(place("new")).await), Errno::NOENT);
+    let ino = there.lookup(place("old")).await.unwrap().ino;
+    there.write(ino, 7, vec![2; 3].into()).await.unwrap();
+    assert_eq!(here.lookup(place("old")).await.unwrap().size, 10);
 }

@@ -80,7 +80,7 @@ async fn every_synced_file_is_whole_after_sigkill_of_all_servers() {
         let pattern = lustre_like_fs::Pattern { stripe_count: 3, start: 1, ..Default::default() };
         let name = format!("file{number}");
         writer.setstripe(&name, pattern, 0, 0).await.unwrap();
-        let ino = writer.resolve(&name).await.unwrap().attr.unwrap().ino;
+        let ino = writer.resolve(&name, 0, 0).await.unwrap().attr.unwrap().ino;
         writer.write(ino, 0, content(number).into()).await.unwrap();
         writer.sync(ino).await.unwrap();
     }
@@ -99,7 +99,7 @@ async fn every_synced_file_is_whole_after_sigkill_of_all_servers() {
     let reader = client(&servers).await;
     for number in 0..FILES {
         let name = format!("file{number}");
-        let ino = reader.resolve(&name).await.unwrap().attr.unwrap().ino;
+        let ino = reader.resolve(&name, 0, 0).await.unwrap().attr.unwrap().ino;
         let expected = content(number);
         assert_eq!(reader.getattr(ino).await.unwrap().size, expected.len() as u64, "{name}");
         for (index, chunk) in expected.chunks(1 << 20).enumerate() {

@@ -160,7 +160,7 @@ impl Desk for DataDesk {
     fn answer(&self, ask: Ask, peer: UCred) -> Answering<'_> {
         Box::pin(async move {
             match ask {
-                Ask::Stripe(path) => self.stripe(&path).await,
+                Ask::Stripe(path) => self.stripe(&path, peer).await,
                 Ask::SetStripe(wanted) => self.set_stripe(&wanted, peer).await,
                 Ask::Space(()) => self.space().await,
                 _ => refuse("this is a question for ssid"),
@@ -174,9 +174,9 @@ impl Desk for DataDesk {
 }
 
 impl DataDesk {
-    async fn stripe(&self, path: &[u8]) -> Answer {
+    async fn stripe(&self, path: &[u8], peer: UCred) -> Answer {
         let Ok(path) = std::str::from_utf8(path) else { return refuse("the path is not UTF-8") };
-        let striping = match self.client.getstripe(path).await {
+        let striping = match self.client.getstripe(path, peer.uid(), peer.gid()).await {
             Ok(striping) => striping,
             Err(error) => return refuse(format!("/ssi/{path}: {error}")),
         };
