@@ -7,6 +7,7 @@
 //!   a life --(a daemon ends)--------------> start it again, at once the first times, then after a pause
 //!      |-----(ssid ends with EVICTED)-----> the cluster gave this life up: end it, begin another
 //!      |-----(ssi-init ends)--------------> the view is gone: end the daemons, begin another life
+//!      |-----(ssi-init never began)-------> no view can be made here: leave, unless one stood before
 //!      '-----(SIGTERM, SIGINT, SIGHUP)----> end the life, leave
 //! ```
 
@@ -46,6 +47,8 @@ enum End {
     Evicted,
     /// ssi-init is gone, and every process of the view with it.
     ViewGone,
+    /// ssi-init could not make the view; it has said why.
+    NoView,
 }
 
 /// The keeper of one node.
@@ -95,13 +98,18 @@ impl Keeper {
         sys::set_name(c"ssi-keeper");
         let signals = Signals::block(&[libc::SIGCHLD, libc::SIGTERM, libc::SIGINT, libc::SIGHUP])
             .map_err(Error::step("block signals"))?;
+        let mut stood = false;
         loop {
             let born = Instant::now();
             self.start_init()?;
             let end = self.live(&signals);
             self.end_life();
-            if end == End::Told {
-                return Ok(());
+            match end {
+                End::Told => return Ok(()),
+                // What was never possible here will not become so; what was possible once may be again.
+                End::NoView if !stood => return Err(Error::Said("this machine cannot hold a view".into())),
+                End::NoView => {}
+                End::Evicted | End::ViewGone => stood = true,
             }
             // A view that ends at once, again and again, must not keep the machine busy.
             let pause = Timespec { tv_sec: i64::from(born.elapsed() < QUICK), tv_nsec: 0 };
@@ -171,7 +179,8 @@ impl Keeper {
         while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
             if Some(pid) == self.init {
                 self.init = None;
-                end = Some(End::ViewGone);
+                let failed = status.exit_status() == Some(pm::init::EXIT_FAILED);
+                end = Some(if failed { End::NoView } else { End::ViewGone });
             }
             for daemon in self.daemons.iter_mut().filter(|daemon| daemon.pid == Some(pid)) {
                 daemon.died();

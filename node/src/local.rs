@@ -12,7 +12,9 @@
 //! process in its pid namespace, and mounts and networks go with the last of them; ssi-local removes the directory.
 
 pub mod lab;
+pub mod member;
 pub mod network;
+mod permission;
 
 use crate::config::StateDir;
 use crate::error::Error;
@@ -111,8 +113,53 @@ impl Running {
     }
 }
 
+/// The log of ssi-local, the first file in a local cluster's directory.
+pub const LOG: &str = "local.log";
+
+/// Makes the directory, or takes one that is empty or was left by a local cluster that is gone.
+///
+/// # Errors
+/// It holds what is not ours, or cannot be made or written.
+fn claim(dir: &Path) -> Result<(), Error> {
+    let failed = |source| Error::File { path: dir.into(), source };
+    std::fs::create_dir_all(dir).map_err(failed)?;
+    let entries = std::fs::read_dir(dir).map_err(failed)?.collect::<Result<Vec<_>, _>>().map_err(failed)?;
+    let stranger = entries.iter().find(|entry| !is_ours(&entry.file_name()));
+    let left_by_us = dir.join(LOG).is_file();
+    if let Some(entry) = stranger.or(entries.first().filter(|_| !left_by_us)) {
+        return Err(Error::Said(format!(
+            "{} is not empty (it holds {:?}): name an empty directory, or one that is not there yet",
+            dir.display(),
+            entry.file_name()
+        )));
+    }
+    clear(dir);
+    std::fs::create_dir_all(dir).map_err(failed)?;
+    let log = dir.join(LOG);
+    std::fs::write(&log, "").map_err(|source| Error::File { path: log, source })
+}
+
+/// Removes what a local cluster has put in `dir`, and `dir` if nothing else is in it.
+fn clear(dir: &Path) {
+    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+        if is_ours(&entry.file_name()) {
+            let is_dir = entry.file_type().is_ok_and(|kind| kind.is_dir());
+            let remove = if is_dir { std::fs::remove_dir_all } else { std::fs::remove_file::<PathBuf> };
+            let _ = remove(entry.path());
+        }
+    }
+    let _ = std::fs::remove_dir(dir);
+}
+
+/// Whether a local cluster makes an entry of this name in its directory.
+fn is_ours(name: &std::ffi::OsStr) -> bool {
+    let name = name.to_str().unwrap_or_default();
+    let number = name.strip_prefix("node").and_then(|number| number.parse::<u32>().ok());
+    name == LOG || name == "cluster.json" || number.is_some_and(|k| node_name(k) == name)
+}
+
 /// Field 22 of /proc/PID/stat.
-fn start_time(pid: i32) -> Option<u64> {
+pub(crate) fn start_time(pid: i32) -> Option<u64> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     stat.rsplit_once(") ")?.1.split(' ').nth(19)?.parse().ok()
 }
@@ -125,6 +172,35 @@ mod tests {
     fn we_have_a_start_time_and_nobody_has_pid_0() {
         assert!(start_time(std::process::id() as i32).is_some());
         assert_eq!(start_time(0), None);
+    }
+
+    #[test]
+    fn a_directory_with_files_of_somebody_else_is_neither_taken_nor_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let precious = dir.path().join("precious");
+        std::fs::write(&precious, "work of years").unwrap();
+        let refused = claim(dir.path()).unwrap_err().to_string();
+        assert!(refused.contains("not empty") && refused.contains("precious"), "{refused}");
+        clear(dir.path());
+        assert!(precious.exists());
+        // A directory that only looks like a node's is not proof enough.
+        let other = tempfile::tempdir().unwrap();
+        std::fs::create_dir(other.path().join("node1")).unwrap();
+        assert!(claim(other.path()).is_err());
+    }
+
+    #[test]
+    fn a_directory_that_a_killed_cluster_left_is_taken_and_removed() {
+        let above = tempfile::tempdir().unwrap();
+        let dir = above.path().join("c");
+        claim(&dir).unwrap();
+        std::fs::create_dir(dir.join("node1")).unwrap();
+        std::fs::write(dir.join("node1/key"), "old").unwrap();
+        std::fs::write(dir.join("cluster.json"), "{").unwrap();
+        claim(&dir).unwrap();
+        assert!(!dir.join("node1").exists());
+        clear(&dir);
+        assert!(!dir.exists());
     }
 
     #[test]

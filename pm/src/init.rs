@@ -49,6 +49,8 @@ use std::os::unix::net::UnixListener;
 pub const NAME: &str = "ssi-init";
 /// Exit status when the view could not be made.
 pub const EXIT_FAILED: i32 = 1;
+/// Exit status when the view stood, but could not be served any longer.
+const EXIT_BROKEN: i32 = 2;
 /// Connections that may wait to be accepted.
 const DAEMONS_WAITING_MAX: i32 = 16;
 
@@ -70,7 +72,7 @@ pub fn main() -> ! {
         crate::sys::clone::inherited_config().ok_or_else(|| Error::Config("none was handed down".into()));
     match inherited.and_then(InitConfig::from_file) {
         Ok(config) => run(config),
-        Err(error) => fail(&error),
+        Err(error) => fail(&error, EXIT_FAILED),
     }
 }
 
@@ -83,16 +85,16 @@ pub fn run(config: InitConfig) -> ! {
             server.tear_down();
             match result {
                 Ok(()) => std::process::exit(0),
-                Err(error) => fail(&error),
+                Err(error) => fail(&error, EXIT_BROKEN),
             }
         }
-        Err(error) => fail(&error),
+        Err(error) => fail(&error, EXIT_FAILED),
     }
 }
 
-fn fail(error: &Error) -> ! {
+fn fail(error: &Error, code: i32) -> ! {
     eprintln!("{error}");
-    std::process::exit(EXIT_FAILED)
+    std::process::exit(code)
 }
 
 fn start(config: InitConfig) -> Result<Server, Error> {

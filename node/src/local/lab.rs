@@ -56,10 +56,14 @@ pub fn up(plan: &Plan, tied: bool) -> Result<Lifeline, Error> {
         }
         Fork::Parent(pid) => {
             drop((told, alive));
-            let outcome = wait_ready(plan, File::from(ready));
+            let mut running = None;
+            let mut ready = BufReader::new(File::from(ready));
+            let outcome = wait_ready(plan, &mut ready, &mut running);
             let _ = waitpid(Pid::from_raw(pid), WaitOptions::empty());
-            if outcome.is_err() && down(&plan.dir).is_err() {
-                // It has ended by itself, perhaps without having come to remove anything.
+            if outcome.is_err() {
+                // It ends by itself, or has; when we return, nothing is left.
+                let _ = running.map(|running| end(&running));
+                wait_closed(ready.get_ref());
                 clear(&plan.dir);
             }
             outcome.map(|()| Lifeline { _pipe: tied.then_some(hold) })
@@ -67,16 +71,17 @@ pub fn up(plan: &Plan, tied: bool) -> Result<Lifeline, Error> {
     }
 }
 
-/// Reads what ssi-local says: first its pid, then `ready` or what went wrong.
-fn wait_ready(plan: &Plan, ready: File) -> Result<(), Error> {
-    let mut lines = BufReader::new(ready).lines();
-    let mut next = || lines.next().and_then(Result::ok);
-    while let Some(line) = next() {
+/// Reads what ssi-local says: its pid, then `ready` or what went wrong.
+fn wait_ready(plan: &Plan, ready: impl BufRead, running: &mut Option<Running>) -> Result<(), Error> {
+    // What ssi-local says matters more than that it cannot be noted: it may have ended and cleaned up already.
+    let mut noted = Ok(());
+    for line in ready.lines().map_while(Result::ok) {
         if let Some(pid) = line.strip_prefix("pid ").and_then(|pid| pid.parse().ok()) {
-            let start_time = start_time(pid).unwrap_or(0);
-            Running { pid, start_time, plan: plan.clone() }.store()?;
+            let found = Running { pid, start_time: start_time(pid).unwrap_or(0), plan: plan.clone() };
+            noted = found.store();
+            *running = Some(found);
         } else if line == "ready" {
-            return Ok(());
+            return noted;
         } else {
             return Err(Error::Said(line.replace('\t', "\n")));
         }
@@ -85,6 +90,16 @@ fn wait_ready(plan: &Plan, ready: File) -> Result<(), Error> {
         "the local cluster ended before it was ready; see {}",
         plan.dir.join(LOG).display()
     )))
+}
+
+/// Waits until nobody holds the other end any more: ssi-local is gone.
+fn wait_closed(ready: &File) {
+    let limit = Timespec { tv_sec: DOWN_WITHIN.as_secs() as i64, tv_nsec: 0 };
+    while poll(&mut [PollFd::new(ready, PollFlags::IN)], Some(&limit)).is_ok_and(|n| n > 0) {
+        if !rustix::io::read(ready, &mut [0; 256]).is_ok_and(|n| n > 0) {
+            return;
+        }
+    }
 }
 
 /// The process between: enters the namespaces, and forks the one that is pid 1 in them.
@@ -289,17 +304,26 @@ impl Lab {
 /// # Errors
 /// None runs there, or it does not end.
 pub fn down(dir: &std::path::Path) -> Result<(), Error> {
-    let Some(running) = Running::find(dir) else {
-        return Err(Error::Said(format!("no local cluster runs in {}", dir.display())));
-    };
+    let running = Running::find(dir);
+    let running =
+        running.ok_or_else(|| Error::Said(format!("no local cluster runs in {}", dir.display())))?;
+    end(&running)?;
+    clear(dir);
+    Ok(())
+}
+
+/// Ends ssi-local and waits until it is gone.
+fn end(running: &Running) -> Result<(), Error> {
     let pid = Pid::from_raw(running.pid).ok_or_else(|| Error::Said("cluster.json is damaged".into()))?;
     let fd = pidfd_open(pid, PidfdFlags::empty()).map_err(Error::step("find ssi-local"))?;
+    if start_time(running.pid) != Some(running.start_time) {
+        return Ok(());
+    }
     for signal in [Signal::TERM, Signal::KILL] {
         let _ = pidfd_send_signal(&fd, signal);
         let limit = Timespec { tv_sec: DOWN_WITHIN.as_secs() as i64, tv_nsec: 0 };
         let mut fds = [PollFd::new(&fd, PollFlags::IN)];
         if poll(&mut fds, Some(&limit)).is_ok_and(|n| n > 0) {
-            clear(dir);
             return Ok(());
         }
     }

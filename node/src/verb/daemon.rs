@@ -3,7 +3,7 @@
 use super::Outcome;
 use crate::Error;
 use crate::config::StateDir;
-use crate::local::{Plan, lab};
+use crate::local::{Plan, member};
 use clap::Args;
 use std::path::Path;
 
@@ -43,7 +43,7 @@ impl LocalNode {
     /// Runs until the node ends.
     pub fn run(self) -> Outcome {
         let plan: Plan = serde_json::from_str(&self.plan).map_err(Error::said)?;
-        lab::run_node(&plan, self.index)?;
+        member::run(&plan, self.index)?;
         Ok(0)
     }
 }
