@@ -9,8 +9,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::io;
 use std::net::UdpSocket;
 use std::sync::Arc;
-use std::sync::mpsc::TrySendError;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::TrySendError;
 use std::time::Duration;
 
 /// Bytes of the socket's buffer as it is asked for; the kernel doubles them.

@@ -11,10 +11,13 @@
 //!      '-----(SIGTERM, SIGINT, SIGHUP)----> end the life, leave
 //! ```
 
+mod life;
+
 use crate::config::{NodeConfig, StateDir};
 use crate::daemon::control::EVICTED;
 use crate::error::Error;
 use crate::sys::{self, Signals};
+use life::Life;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, wait, waitpid};
 use std::fs::File;
@@ -98,6 +101,7 @@ impl Keeper {
         sys::set_name(c"ssi-keeper");
         let signals = Signals::block(&[libc::SIGCHLD, libc::SIGTERM, libc::SIGINT, libc::SIGHUP])
             .map_err(Error::step("block signals"))?;
+        self.end_former_life();
         let mut stood = false;
         loop {
             let born = Instant::now();
@@ -142,7 +146,25 @@ impl Keeper {
         let config = self.init_config(u64::try_from(life).unwrap_or(u64::MAX))?;
         let pid = pm::init::spawn(&config).map_err(|e| Error::Said(format!("start the view: {e}")))?;
         self.init = Pid::from_raw(pid.cast_signed());
+        self.store_life();
         Ok(())
+    }
+
+    /// Ends what a keeper that was killed has left running: its view, and daemons that hold our ports.
+    fn end_former_life(&self) {
+        let ended = Life::load(&self.state).end();
+        if ended > 0 {
+            eprintln!(
+                "ssi-keeper: ended {ended} processes of this node's former life, whose keeper had gone"
+            );
+        }
+    }
+
+    fn store_life(&self) {
+        let pids = self.init.into_iter().chain(self.daemons.iter().filter_map(|daemon| daemon.pid));
+        if let Err(error) = Life::of(pids).store(&self.state) {
+            eprintln!("ssi-keeper: {error}");
+        }
     }
 
     fn init_config(&self, incarnation: u64) -> Result<pm::init::InitConfig, Error> {
@@ -152,6 +174,7 @@ impl Keeper {
 
     fn start_due_daemons(&mut self) {
         let now = Instant::now();
+        let mut started = false;
         for daemon in &mut self.daemons {
             if daemon.pid.is_some() || now < daemon.start_at {
                 continue;
@@ -164,6 +187,10 @@ impl Keeper {
                 }
             }
             daemon.started = now;
+            started = true;
+        }
+        if started {
+            self.store_life();
         }
     }
 

@@ -44,9 +44,8 @@ impl Heart {
         let mut before = std::mem::take(&mut self.watchers);
         for address in wanted.take(base::limits::NODES_MAX) {
             let known = before.iter().position(|(known, _)| *known == address);
-            let watcher = known
-                .map(|at| before.swap_remove(at))
-                .or_else(|| Some((address, open_socket(&address)?)));
+            let watcher =
+                known.map(|at| before.swap_remove(at)).or_else(|| Some((address, open_socket(&address)?)));
             self.watchers.extend(watcher);
         }
         self.interval = Duration::from_millis(order.interval_ms.max(INTERVAL_MS_MIN).into());
