@@ -8,6 +8,7 @@ pub mod membership;
 use crate::config::{NodeConfig, StateDir};
 use crate::error::Error;
 use base::Incarnation;
+use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
@@ -25,6 +26,23 @@ pub fn start_logging() {
         .with_writer(std::io::stderr)
         .with_ansi(false)
         .try_init();
+}
+
+/// Takes the state directory for the daemon called `name`, for as long as the file is held: a second one would take the
+/// sockets and the mounts away from the first before it met an error.
+///
+/// # Errors
+/// Another one runs.
+pub fn claim(state: &StateDir, name: &str) -> Result<File, Error> {
+    let path = state.0.join(format!("{name}.lock"));
+    let lock = File::create(&path).map_err(|source| Error::File { path: path.clone(), source })?;
+    match rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(lock),
+        Err(rustix::io::Errno::WOULDBLOCK) => {
+            Err(Error::Said(format!("another {name} runs already on {}", state.0.display())))
+        }
+        Err(errno) => Err(Error::File { path, source: errno.into() }),
+    }
 }
 
 /// What ssi-init is told when the view is made.

@@ -105,3 +105,29 @@ fn a_full_object_server_is_told_and_nothing_is_lost() {
         cluster.sh(1, "head -c 4000000 /dev/zero > /ssi/again && sync /ssi/again").code == 0
     });
 }
+
+#[test]
+fn a_second_daemon_on_the_same_state_is_refused_and_disturbs_nobody() {
+    let cluster = cluster!(2);
+    cluster.ok(1, "echo here > /ssi/file");
+    let before = ["ssid", "ssid-data"].map(|name| cluster.process(1, name));
+    for data in [&[][..], &["--data"]] {
+        let mut second = cluster.ssi();
+        second.args(["daemon", "--dir"]).arg(cluster.node_dir(1)).args(data);
+        let ran = ssi_tests::run(second);
+        assert_eq!(ran.code, 1);
+        assert!(ran.err.contains("runs already"), "{}", ran.err);
+    }
+    assert_eq!(cluster.ok(1, "cat /ssi/file"), "here");
+    assert_eq!(["ssid", "ssid-data"].map(|name| cluster.process(1, name)), before);
+}
+
+#[test]
+fn layouts_behind_a_closed_directory_are_not_told() {
+    let cluster = cluster!(1);
+    cluster.ok(1, "mkdir -m 700 /ssi/closed; touch /ssi/closed/f");
+    let other = "setpriv --reuid 1000 --regid 1000 --clear-groups ssi fs getstripe";
+    assert!(cluster.sh(1, &format!("{other} /ssi/closed/f")).err.contains("Permission denied"));
+    assert!(cluster.sh(1, &format!("{other} /ssi/closed/none")).err.contains("Permission denied"));
+    cluster.ok(1, &format!("chmod 711 /ssi/closed; {other} /ssi/closed/f"));
+}

@@ -30,6 +30,7 @@ impl Daemon {
     /// Runs until killed.
     pub fn run(self, dir: Option<&Path>) -> Outcome {
         let state = StateDir(dir.map_or_else(super::node::default_state_dir, Path::to_path_buf));
+        let _claim = crate::daemon::claim(&state, if self.data { "ssid-data" } else { "ssid" })?;
         if self.data {
             crate::daemon::data::run(state)?
         } else {
