@@ -102,6 +102,7 @@ impl Keeper {
         let signals = Signals::block(&[libc::SIGCHLD, libc::SIGTERM, libc::SIGINT, libc::SIGHUP])
             .map_err(Error::step("block signals"))?;
         self.end_former_life();
+        self.check_ports()?;
         let mut stood = false;
         loop {
             let born = Instant::now();
@@ -158,6 +159,16 @@ impl Keeper {
                 "ssi-keeper: ended {ended} processes of this node's former life, whose keeper had gone"
             );
         }
+    }
+
+    /// A daemon that cannot listen would be started again and again, and nobody would see why.
+    fn check_ports(&self) -> Result<(), Error> {
+        for address in [self.config.control_address(), self.config.data_address()] {
+            let tcp = std::net::TcpListener::bind(address).map(drop);
+            tcp.and_then(|()| std::net::UdpSocket::bind(address).map(drop))
+                .map_err(Error::step(format!("listen on {address} (address and port of node.toml)")))?;
+        }
+        Ok(())
     }
 
     fn store_life(&self) {

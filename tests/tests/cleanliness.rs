@@ -69,3 +69,32 @@ fn a_cluster_in_the_foreground_ends_with_whoever_held_it_even_by_sigkill() {
     child.wait().unwrap();
     wait_until("nothing is left", PATIENCE, || mentions(dir.path()).is_empty() && !dir.path().exists());
 }
+
+#[test]
+fn a_directory_that_is_not_empty_is_refused_and_left_as_it_was() {
+    let dir = tempfile::tempdir().unwrap();
+    let precious = dir.path().join("precious");
+    std::fs::write(&precious, "work of years").unwrap();
+    let mut ssi = Command::new(ssi_binary());
+    ssi.args(["cluster", "up", "--nodes", "1", "--dir"]).arg(dir.path());
+    let ran = run(ssi);
+    assert_eq!(ran.code, 1);
+    assert!(ran.err.contains("not empty"), "{}", ran.err);
+    assert_eq!(std::fs::read_to_string(&precious).unwrap(), "work of years");
+}
+
+#[test]
+fn an_up_that_is_broken_off_leaves_nothing() {
+    if let Some(why) = cannot_run() {
+        println!("{why}");
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let mut ssi = Command::new(ssi_binary());
+    ssi.args(["cluster", "up", "--nodes", "2", "--dir"]).arg(dir.path());
+    let mut child = ssi.stdout(Stdio::null()).spawn().unwrap();
+    wait_until("it has begun", PATIENCE, || dir.path().join("node1/node.toml").exists());
+    kill(child.id() as i32);
+    child.wait().unwrap();
+    wait_until("nothing is left", PATIENCE, || mentions(dir.path()).is_empty() && !dir.path().exists());
+}

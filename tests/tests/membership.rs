@@ -134,3 +134,32 @@ fn a_second_cluster_in_the_same_directory_is_refused() {
     assert_eq!(ran.code, 1);
     assert!(ran.err.contains("already"), "{}", ran.err);
 }
+
+#[test]
+fn a_supervisor_that_is_only_paused_is_no_dead_node() {
+    let cluster = cluster!(3);
+    let init = cluster.process(2, "ssi-init")[0];
+    let signal = |signal| {
+        let pid = rustix::process::Pid::from_raw(init).unwrap();
+        rustix::process::kill_process(pid, signal).unwrap();
+    };
+    signal(rustix::process::Signal::STOP);
+    // Its ssid answers: it is not UP any more, but it lives.
+    cluster.wait_state(1, 2, "STALLED", PATIENCE);
+    signal(rustix::process::Signal::CONT);
+    let mut seen = Vec::new();
+    wait_until("node 2 is UP again", PATIENCE, || {
+        seen.push(cluster.state(1, 2));
+        seen.last().is_some_and(|state| state == "UP")
+    });
+    assert!(!seen.contains(&"DOWN".to_owned()), "{seen:?}");
+}
+
+#[test]
+fn a_killed_supervisor_is_the_end_of_a_life_and_another_begins_by_itself() {
+    let cluster = cluster!(3);
+    kill(cluster.process(2, "ssi-init")[0]);
+    cluster.wait_state(1, 2, "DOWN", PATIENCE);
+    cluster.wait_state(1, 2, "UP", PATIENCE);
+    wait_until("node 2 runs commands again", PATIENCE, || cluster.sh(1, "onnode 2 true").code == 0);
+}
