@@ -25,6 +25,7 @@ mod requests;
 mod server;
 pub mod shadow;
 mod stream;
+mod suspend;
 mod task;
 mod tracer;
 

@@ -139,7 +139,8 @@ impl Desk {
 
     /// The process is on another node: a task asks there.
     fn send(self: &Arc<Self>, entry: &Entry, call: Call, caller: &Caller) {
-        if let Some(false) = call.info.map(|info| may_claim(entry.pid, info)) {
+        let queued = call.info.map(|info| Queued::read(entry.pid, info));
+        if queued.is_some_and(|queued| queued.is_none_or(|queued| !queued.may_be_claimed())) {
             return self.respond(entry.id, Response::Errno(Errno::PERM.raw_os_error()));
         }
         // What was read of the caller is its own only if it still waits.
@@ -155,6 +156,7 @@ impl Desk {
             sender_euid: caller.euid,
             // With a number that is no signal only the target's existence counts before EINVAL.
             privileged: caller.may_kill || !exists,
+            value: queued.flatten().map_or(0, |queued| queued.value),
             ..Signal::default()
         };
         let (desk, id) = (self.clone(), entry.id);
@@ -184,14 +186,28 @@ impl Desk {
     }
 }
 
-/// True unless the siginfo_t at `address` of thread `id` claims that the kernel, or tgkill(2), sent the signal.
-fn may_claim(id: u32, address: u64) -> bool {
-    let mut code = [0; 4];
-    // si_signo, si_errno, si_code: an int each.
-    let read = std::fs::File::open(format!("/proc/{id}/mem"))
-        .and_then(|memory| memory.read_exact_at(&mut code, address.wrapping_add(8)));
-    let code = i32::from_ne_bytes(code);
-    read.is_ok() && code < 0 && code != SI_TKILL
+/// What counts of the siginfo_t that a caller gives along.
+#[derive(Clone, Copy, Debug)]
+struct Queued {
+    code: i32,
+    value: u64,
+}
+
+impl Queued {
+    /// The one at `address` of thread `id`; `None` if nothing can be read there.
+    fn read(id: u32, address: u64) -> Option<Queued> {
+        // si_signo, si_errno, si_code, padding, si_pid, si_uid: an int each; then si_value.
+        let mut head = [0; 32];
+        let memory = std::fs::File::open(format!("/proc/{id}/mem")).ok()?;
+        memory.read_exact_at(&mut head, address).ok()?;
+        let code = i32::from_ne_bytes(*head[8..].first_chunk()?);
+        Some(Queued { code, value: u64::from_ne_bytes(*head[24..].first_chunk()?) })
+    }
+
+    /// True unless it claims that the kernel, or tgkill(2), sent the signal.
+    fn may_be_claimed(self) -> bool {
+        self.code < 0 && self.code != SI_TKILL
+    }
 }
 
 #[cfg(test)]
@@ -222,9 +238,11 @@ mod tests {
     #[test]
     fn a_siginfo_cannot_claim_to_come_from_the_kernel() {
         for (code, allowed) in [(-1, true), (0, false), (0x80, false), (SI_TKILL, false)] {
-            let info: [i32; 4] = [34, 0, code, 0];
-            assert_eq!(may_claim(std::process::id(), info.as_ptr() as u64), allowed, "{code}");
+            let info: [i32; 8] = [34, 0, code, 0, 1, 0, 77, 0];
+            let queued = Queued::read(std::process::id(), info.as_ptr() as u64).unwrap();
+            assert_eq!(queued.may_be_claimed(), allowed, "{code}");
+            assert_eq!(queued.value.to_ne_bytes()[..4], 77i32.to_ne_bytes());
         }
-        assert!(!may_claim(std::process::id(), 8), "nothing is mapped there");
+        assert!(Queued::read(std::process::id(), 8).is_none(), "nothing is mapped there");
     }
 }

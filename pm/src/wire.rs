@@ -210,6 +210,9 @@ pub struct Signal {
     /// True: the sender is the cluster itself or holds CAP_KILL; no check.
     #[prost(bool, tag = "7")]
     pub privileged: bool,
+    /// What sigqueue(3) sends along.
+    #[prost(fixed64, tag = "8")]
+    pub value: u64,
 }
 
 /// A process started: who it is.

@@ -177,6 +177,26 @@ fn a_terminal_is_a_terminal() {
 }
 
 #[test]
+fn a_task_on_a_terminal_is_suspended_by_the_key_for_it() {
+    let node = node_or_skip!(Wish::default());
+    let mut daemon = node.daemon();
+    let wanted = TaskSpec { stdio: Stdio::Pty as i32, ..shell("echo ready; exec sleep 1000") };
+    daemon.spawn(1, wanted).unwrap();
+    daemon.line(1, STDOUT);
+    let key = Piece { stream: STDIN, offset: 0, data: vec![0x1a], end: false };
+    daemon.ask(Some(task(1)), Request::Input(key.clone()));
+    assert_eq!(daemon.change(1).wait_status, 0x137f);
+    daemon.ask(Some(task(1)), Request::Input(key));
+    let wake = Signal { number: libc::SIGCONT as u32, privileged: true, ..Signal::default() };
+    daemon.ask(Some(task(1)), Request::Signal(wake));
+    assert_eq!(
+        daemon.change(1).wait_status,
+        0xffff,
+        "the same key again, after a reconnection, is no new one"
+    );
+}
+
+#[test]
 fn merged_streams_keep_their_order_and_a_channel_speaks_both_ways() {
     let node = node_or_skip!(Wish::default());
     let mut daemon = node.daemon();

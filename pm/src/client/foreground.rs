@@ -75,6 +75,10 @@ struct Run<'a> {
     /// Output streams that have not ended.
     open: BTreeSet<u32>,
     started: bool,
+    /// Between a stop of the task and its going on the terminal is the shell's.
+    stopped: bool,
+    /// Output was lost: the command has not succeeded, whatever the task says.
+    unwritten: bool,
     ending: Option<Ending>,
 }
 
@@ -102,6 +106,8 @@ impl<'a> Run<'a> {
             raw: None,
             open: open.into_iter().collect(),
             started: false,
+            stopped: false,
+            unwritten: false,
             ending: None,
         })
     }
@@ -182,14 +188,21 @@ impl<'a> Run<'a> {
         } else if change.wait_status & 0xff == 0x7f {
             // The shell that sees us stop must find its terminal as it was.
             self.raw = None;
+            self.stopped = true;
             if !self.shadow {
                 let _ = signal_hook::low_level::emulate_default_handler(libc::SIGSTOP);
             }
+        } else {
+            self.stopped = false;
         }
     }
 
     fn take_signals(&mut self) {
         for number in self.signals.take() {
+            if number == libc::SIGCONT {
+                // The shell may have stopped us before we gave it its terminal back, and has set its own modes since.
+                (self.raw, self.stopped) = (None, false);
+            }
             if number == libc::SIGWINCH {
                 if let Some(size) = window_size(stdout()).filter(|_| self.pty) {
                     self.tasks.resize(self.index, size);
@@ -225,6 +238,7 @@ impl<'a> Run<'a> {
         if let Err(error) = self.outputs.write(ready, &mut self.tasks) {
             if error.kind() != std::io::ErrorKind::BrokenPipe {
                 self.outputs.say(&format!("cannot write the output of {}: {error}", self.node_name));
+                self.unwritten = true;
             }
             // What a local program would have met at its next write.
             self.tasks.signal(self.index, libc::SIGPIPE as u32);
@@ -233,7 +247,7 @@ impl<'a> Run<'a> {
 
     /// Raw mode while a pty runs and we are in the foreground.
     fn adapt_terminal(&mut self) {
-        if self.pty && self.started && self.ending.is_none() && self.raw.is_none() {
+        if self.pty && self.started && !self.stopped && self.ending.is_none() && self.raw.is_none() {
             self.raw = RawMode::enter(stdin());
         }
     }
@@ -242,6 +256,9 @@ impl<'a> Run<'a> {
         self.raw = None;
         self.tasks.forget(self.index);
         self.tasks.flush(FLUSH_TIMEOUT);
-        self.ending.take().expect("a run is over when it has an ending")
+        match self.ending.take().expect("a run is over when it has an ending") {
+            Ending::Exited(0) if self.unwritten => Ending::Exited(1),
+            ending => ending,
+        }
     }
 }

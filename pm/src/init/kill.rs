@@ -52,7 +52,7 @@ fn to_process(procfs: &Procfs, order: &Signal, pid: u32, start_time: u64) -> Res
     if !allowed {
         return Err(libc::EPERM);
     }
-    let sent = signal::send(pidfd.as_fd(), order.number as i32, order.sender, order.sender_uid, 0);
+    let sent = signal::send(pidfd.as_fd(), order.number as i32, order.sender, order.sender_uid, order.value);
     sent.map_err(|error| error.raw_os_error().unwrap_or(libc::EIO))
 }
 

@@ -61,6 +61,11 @@ impl Procfs {
         parse_owner(&self.read(pid, "status").ok()?)
     }
 
+    /// True if SIGTSTP would stop the process: it neither catches nor ignores nor blocks it.
+    pub fn obeys_sigtstp(&self, pid: u32) -> bool {
+        self.read(pid, "status").is_ok_and(|text| takes_default(&text, libc::SIGTSTP))
+    }
+
     /// Every process there is.
     pub fn pids(&self) -> Vec<u32> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -87,6 +92,17 @@ fn parse_owner(text: &[u8]) -> Option<Owner> {
     Some(Owner { process, uid, saved_uid })
 }
 
+/// True if the masks of a status file say that nothing stands between `signal` and its default action.
+fn takes_default(text: &[u8], signal: i32) -> bool {
+    let text = String::from_utf8_lossy(text);
+    let free = |name: &str| {
+        let mask = text.lines().find_map(|line| line.strip_prefix(name));
+        mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+            .is_some_and(|mask| mask >> (signal - 1) & 1 == 0)
+    };
+    ["SigBlk:", "SigIgn:", "SigCgt:"].into_iter().all(free)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -102,6 +118,18 @@ mod tests {
     fn the_owner_is_real_and_saved() {
         let text = b"Name:\tsh\nTgid:\t77\nUid:\t1000\t0\t1001\t0\n";
         assert_eq!(parse_owner(text), Some(Owner { process: 77, uid: 1000, saved_uid: 1001 }));
+    }
+
+    #[test]
+    fn a_signal_takes_its_default_unless_one_of_three_masks_says_otherwise() {
+        let text = |blocked, ignored, caught| {
+            format!("SigBlk:\t{blocked:016x}\nSigIgn:\t{ignored:016x}\nSigCgt:\t{caught:016x}\n").into_bytes()
+        };
+        let stop = 1u64 << (libc::SIGTSTP - 1);
+        assert!(takes_default(&text(!stop, !stop, !stop), libc::SIGTSTP));
+        for masks in [text(stop, 0, 0), text(0, stop, 0), text(0, 0, stop), Vec::new()] {
+            assert!(!takes_default(&masks, libc::SIGTSTP));
+        }
     }
 
     proptest! {

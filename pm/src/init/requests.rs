@@ -5,6 +5,7 @@ use super::kill;
 use super::launch::window_size;
 use super::poller::Key;
 use super::server::{Server, Speaker};
+use super::suspend::asks_to_suspend;
 use crate::wire::init::{FromInit, Hello, Report, Request, Shadow, ToInit, VERSION, Welcome};
 use crate::wire::{Mark, Piece, Signal, TaskId, WindowSize};
 use rustix::mount::UnmountFlags;
@@ -124,6 +125,7 @@ impl Server {
     }
 
     fn input(&mut self, id: TaskId, piece: &Piece) {
+        let suspends = self.asks_to_suspend(id, piece);
         let Some(endpoint) = self.tasks.get_mut(&id).and_then(|task| task.input_of(piece.stream)) else {
             return;
         };
@@ -136,6 +138,26 @@ impl Server {
         if let Some(mark) = mark {
             self.tell(id, Report::Accepted(mark));
         }
+        if let Some(group) = suspends {
+            let stop = Signal {
+                target: -group,
+                number: libc::SIGSTOP as u32,
+                privileged: true,
+                ..Signal::default()
+            };
+            let _ = kill::deliver(&self.procfs, &stop);
+        }
+    }
+
+    /// The task's group, if `piece` holds a new ^Z for it that the kernel would discard.
+    fn asks_to_suspend(&self, id: TaskId, piece: &Piece) -> Option<i32> {
+        let task = self.tasks.get(&id)?;
+        let leader = task.started.pid;
+        let endpoint = task.endpoints.iter().find(|end| end.terminal().is_some())?;
+        let known = endpoint.input.as_ref()?.mark().offset.saturating_sub(piece.offset);
+        let fresh = piece.data.get(usize::try_from(known).ok()?..)?;
+        let asked = asks_to_suspend(endpoint.terminal()?, fresh, leader) && self.procfs.obeys_sigtstp(leader);
+        asked.then_some(leader as i32)
     }
 
     fn acknowledge(&mut self, id: TaskId, mark: &Mark) {

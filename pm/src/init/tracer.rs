@@ -117,6 +117,7 @@ fn carry_out(task: TaskId, pid: u32, effects: Vec<Effect>) -> Vec<Report> {
                     // another user's since (sudo), and then it is checked there. A key on the terminal reaches both.
                     privileged: uid == 0,
                     start_time: 0,
+                    value: 0,
                 }));
             }
             Effect::AllowCore(allowed) => limit_core(pid, allowed),
