@@ -107,7 +107,11 @@ fn flags_do_what_mpiexecs_users_expect() {
         "{ranked}"
     );
     assert_eq!(cluster.ok(1, "echo input | ssirun -n 3 cat"), "input", "stdin goes to rank 0");
-    assert_eq!(cluster.sh(1, "ssirun -n 3 sh -c 'exit $PMI_RANK'").code, 1, "the first failing rank's code");
+    assert_eq!(
+        cluster.sh(1, "ssirun -n 3 sh -c 'test $PMI_RANK != 1 || exit 3'").code,
+        3,
+        "the failing rank's code"
+    );
 }
 
 #[test]
