@@ -54,6 +54,23 @@ enum End {
     NoView,
 }
 
+/// Waits until no keeper has the state directory any more.
+///
+/// # Errors
+/// One still has it after `limit`.
+pub fn wait_until_free(state: &StateDir, limit: Duration) -> Result<(), Error> {
+    let until = Instant::now() + limit;
+    let path = state.0.join("lock");
+    let lock = File::open(&path).map_err(|source| Error::File { path, source })?;
+    while rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive).is_err() {
+        if Instant::now() > until {
+            return Err(Error::Said(format!("the node in {} does not end", state.0.display())));
+        }
+        let _ = poll(&mut [], Some(&Timespec { tv_sec: 0, tv_nsec: 5_000_000 }));
+    }
+    Ok(())
+}
+
 /// The keeper of one node.
 pub struct Keeper {
     state: StateDir,

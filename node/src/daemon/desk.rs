@@ -8,6 +8,7 @@ use lustre_like_fs::layout::{STRIPE_BYTES_DEFAULT, STRIPE_BYTES_MAX, STRIPE_BYTE
 use lustre_like_fs::{Pattern, ServerSpace, Striping};
 use membership::View;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::net::unix::UCred;
 use tokio::sync::watch;
 
@@ -37,7 +38,7 @@ impl Desk for ControlDesk {
                 },
                 Ask::Placement(wanted) => self.placement(&wanted),
                 Ask::Fabric(()) => self.links(),
-                Ask::Stop(()) if is_owner(peer) => stop(),
+                Ask::Stop(()) if is_owner(peer) => self.stop().await,
                 Ask::Stop(()) => refuse("only root, or who started the node, may stop it"),
                 Ask::Stripe(_) | Ask::SetStripe(_) | Ask::Space(()) => {
                     refuse("this is a question for ssid --data")
@@ -60,19 +61,33 @@ impl Desk for ControlDesk {
 }
 
 /// The keeper ends the node in good order: SIGTERM for it, and it ends the rest, us included.
-fn stop() -> Answer {
-    match rustix::process::getppid() {
-        Some(keeper) if keeper != rustix::process::Pid::INIT => {
-            match rustix::process::kill_process(keeper, rustix::process::Signal::TERM) {
-                Ok(()) => Answer::default(),
-                Err(error) => refuse(format!("the keeper (pid {}): {error}", keeper.as_raw_nonzero())),
-            }
-        }
-        _ => refuse("the keeper of this node is gone; end ssi-init and the daemons by their pids"),
-    }
+/// How long the others may take to agree that this node leaves; without a majority it goes all the same.
+const LEAVE_WITHIN: Duration = Duration::from_secs(2);
+
+/// The keeper of this node, if it lives. An orphan's parent is somebody else, who must not be told to end.
+fn keeper() -> Option<rustix::process::Pid> {
+    let parent = rustix::process::getppid()?;
+    let name = std::fs::read_to_string(format!("/proc/{}/comm", parent.as_raw_nonzero())).ok()?;
+    (name.trim_end() == "ssi-keeper").then_some(parent)
 }
 
 impl ControlDesk {
+    /// Leaves the cluster's present view, then ends the node: through the keeper, or by itself if that was killed.
+    async fn stop(&self) -> Answer {
+        if let Err(error) = tokio::time::timeout(LEAVE_WITHIN, self.membership.leave()).await {
+            tracing::warn!(%error, "the others did not agree in time that this node leaves");
+        }
+        match keeper() {
+            Some(keeper) => {
+                if let Err(error) = rustix::process::kill_process(keeper, rustix::process::Signal::TERM) {
+                    return refuse(format!("the keeper (pid {}): {error}", keeper.as_raw_nonzero()));
+                }
+            }
+            None => self.pm.shutdown_view(),
+        }
+        Answer::default()
+    }
+
     async fn nodes(&self) -> Answer {
         let view = (*self.membership.view()).clone();
         let quorum = self.membership.status().await.is_some_and(|status| status.quorum);

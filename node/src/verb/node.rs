@@ -15,6 +15,9 @@ use std::time::Duration;
 /// How long joining may take.
 const JOIN_WITHIN: Duration = Duration::from_secs(10);
 
+/// How long a node's processes may take to end.
+const STOP_WITHIN: Duration = Duration::from_secs(20);
+
 /// Nodes.
 #[derive(Debug, Subcommand)]
 pub enum Node {
@@ -96,7 +99,15 @@ impl Node {
             }
             Node::Start => Keeper::new(state)?.run()?,
             Node::Stop => {
-                Place { run_dir: state.run_dir(), in_view: false }.ask(Ask::Stop(()))?;
+                let asked = Place { run_dir: state.run_dir(), in_view: false }.ask(Ask::Stop(()));
+                // ssid may have ended before its answer was written: then nobody listens there any more.
+                let ended = std::os::unix::net::UnixStream::connect(state.admin_socket()).is_err();
+                if let Err(error) = asked
+                    && (!ended || matches!(error, Error::NoDaemon { .. }))
+                {
+                    return Err(error);
+                }
+                crate::keeper::wait_until_free(&state, STOP_WITHIN)?;
             }
         }
         Ok(0)
