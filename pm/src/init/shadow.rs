@@ -59,6 +59,8 @@ pub enum Effect {
         pid: u32,
         /// Sender's user.
         uid: u32,
+        /// What sigqueue(3) sent along.
+        value: u64,
     },
     /// Let it dump core, or keep it from doing so, when it ends itself as the task did.
     AllowCore(bool),
@@ -137,8 +139,9 @@ impl Shadow {
         if self.state == State::Released || self.is_its_own(signal, origin) {
             return vec![Effect::Proceed(signal)];
         }
-        let (pid, uid) = if origin.code > 0 { (0, 0) } else { (origin.pid, origin.uid) };
-        let report = Effect::Report { signal, pid, uid };
+        let sender = if origin.code > 0 { (0, 0, 0) } else { (origin.pid, origin.uid, origin.value) };
+        let (pid, uid, value) = sender;
+        let report = Effect::Report { signal, pid, uid, value };
         // A SIGCONT has already done its work when it is delivered; a handler of the shadow may see it too.
         let passed_on = if signal == libc::SIGCONT { signal } else { 0 };
         vec![report, Effect::Proceed(passed_on)]
@@ -178,7 +181,7 @@ mod tests {
     fn signals_go_to_the_task_and_not_to_the_shadow() {
         let mut shadow = Shadow::new(500);
         for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGSTOP, libc::SIGUSR1, libc::SIGTSTP] {
-            let report = Effect::Report { signal, pid: 77, uid: 1000 };
+            let report = Effect::Report { signal, pid: 77, uid: 1000, value: 0 };
             assert_eq!(shadow.handle(delivery(signal, FROM_SHELL)), [report, Effect::Proceed(0)]);
         }
     }
@@ -202,14 +205,14 @@ mod tests {
     fn a_key_on_the_terminal_has_no_sender() {
         let key = Origin { code: 0x80, pid: 0, uid: 0, value: 0 };
         let effects = Shadow::new(500).handle(delivery(libc::SIGINT, key));
-        assert_eq!(effects[0], Effect::Report { signal: libc::SIGINT, pid: 0, uid: 0 });
+        assert_eq!(effects[0], Effect::Report { signal: libc::SIGINT, pid: 0, uid: 0, value: 0 });
     }
 
     #[test]
     fn a_stopped_task_goes_on_when_its_shadow_is_continued() {
         let mut shadow = stopped();
         assert_eq!(shadow.handle(Event::Trap), [Effect::Proceed(0)]);
-        let report = Effect::Report { signal: libc::SIGCONT, pid: 77, uid: 1000 };
+        let report = Effect::Report { signal: libc::SIGCONT, pid: 77, uid: 1000, value: 0 };
         let effects = shadow.handle(delivery(libc::SIGCONT, FROM_SHELL));
         assert_eq!(effects, [report, Effect::Proceed(libc::SIGCONT)]);
         assert_eq!(shadow.handle(Event::TaskContinued), [], "it goes on already");

@@ -105,7 +105,7 @@ fn carry_out(task: TaskId, pid: u32, effects: Vec<Effect>) -> Vec<Report> {
                 let _ = ptrace::listen(pid);
             }
             Effect::Send(number) => send_marked(pid, number),
-            Effect::Report { signal, pid: sender, uid } => {
+            Effect::Report { signal, pid: sender, uid, value } => {
                 let (number, target) = (signal as u32, pid as i32);
                 reports.push(Report::ShadowSignal(Signal {
                     target,
@@ -117,7 +117,7 @@ fn carry_out(task: TaskId, pid: u32, effects: Vec<Effect>) -> Vec<Report> {
                     // another user's since (sudo), and then it is checked there. A key on the terminal reaches both.
                     privileged: uid == 0,
                     start_time: 0,
-                    value: 0,
+                    value,
                 }));
             }
             Effect::AllowCore(allowed) => limit_core(pid, allowed),
