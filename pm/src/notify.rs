@@ -128,6 +128,7 @@ impl Desk {
             (_, Some(caller)) if caller.nested => Response::Continue,
             (Some(Err(errno)), _) => Response::Errno(errno.raw_os_error()),
             (_, None) => Response::Errno(Errno::SRCH.raw_os_error()),
+            (Some(Ok(call)), Some(_)) if self.runs_here(call.target) => Response::Continue,
             (Some(Ok(call)), Some(caller)) => match self.shared.routes().from_here(call.target) {
                 Route::Here => Response::Continue,
                 Route::Errno(errno) => Response::Errno(errno.raw_os_error()),
@@ -135,6 +136,16 @@ impl Desk {
             },
         };
         self.respond(entry.id, response);
+    }
+
+    /// True if a process of another node's region runs here, even if ssi-init has not told of its start yet.
+    fn runs_here(&self, target: i32) -> bool {
+        let Some(procfs) = self.shared.procfs.as_ref().filter(|_| !self.shared.routes().is_home(target))
+        else {
+            return false;
+        };
+        let name = target.unsigned_abs().to_string();
+        rustix::fs::accessat(procfs, name, rustix::fs::Access::EXISTS, rustix::fs::AtFlags::empty()).is_ok()
     }
 
     /// The process is on another node: a task asks there.

@@ -21,6 +21,15 @@ fn exit_codes_and_deaths_come_back_exactly() {
 }
 
 #[test]
+fn a_command_can_signal_itself_as_soon_as_it_runs() {
+    let cluster = cluster!(2);
+    // What starts on node 2 under an id of node 1 is known there by its process before it is known by the news of it.
+    let script =
+        "for i in $(seq 40); do onnode 2 sh -c 'kill -USR1 $$'; echo $?; done 2>/dev/null | sort | uniq -c";
+    assert_eq!(cluster.ok(1, script).split_whitespace().collect::<Vec<_>>(), ["40", "138"]);
+}
+
+#[test]
 fn the_core_dump_bit_comes_back() {
     let cluster = cluster!(2);
     let out = cluster.ok(

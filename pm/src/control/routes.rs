@@ -56,6 +56,11 @@ impl Routes {
         }
     }
 
+    /// True if the id is of this node's region: there a process with it may be only a shadow.
+    pub fn is_home(&self, target: i32) -> bool {
+        origin(self.regions, target.unsigned_abs()) == Some(self.node)
+    }
+
     /// The route of a kill that another node sent here: never to a third node unless the id is of this node's region,
     /// so no message goes in circles.
     pub fn from_peer(&self, target: i32) -> Route {
