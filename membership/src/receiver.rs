@@ -55,11 +55,10 @@ impl Receiver {
             let at = self.clock.now();
             self.drain(&mut beats);
             let heard = Event::Heard { beats: std::mem::take(&mut beats), at };
-            match self.inbox.try_send(Input::Event(heard)) {
-                // The core is behind: it hears of these with the next ones.
-                Err(TrySendError::Full(Input::Event(Event::Heard { beats: unheard, .. }))) => beats = unheard,
-                // Sent, or nobody listens any more.
-                _ => {}
+            let told = self.inbox.try_send(Input::Event(heard));
+            // The core is behind: it hears of these with the next ones.
+            if let Err(TrySendError::Full(Input::Event(Event::Heard { beats: unheard, .. }))) = told {
+                beats = unheard;
             }
             beats.truncate(BATCH_MAX);
         }
