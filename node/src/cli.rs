@@ -138,6 +138,9 @@ impl Cli {
 
     /// Does what was asked.
     pub fn run(self) -> Outcome {
+        if self.verb.only_prints() {
+            crate::sys::end_on_closed_pipe();
+        }
         let dir = self.dir.as_deref();
         match self.verb {
             Verb::Nodes(verb) => verb.run(dir),
@@ -160,6 +163,17 @@ impl Cli {
             Verb::Daemon(verb) => verb.run(dir),
             Verb::LocalNode(verb) => verb.run(),
         }
+    }
+}
+
+impl Verb {
+    /// True for verbs that ask and print, and hold nothing that must be put in order at the end.
+    fn only_prints(&self) -> bool {
+        use Verb::{Completion, Config, Fabric, Fastnode, Fs, Loads, Nodes, WherePid};
+        matches!(
+            self,
+            Nodes(_) | Loads(_) | Fastnode(_) | WherePid(_) | Fs(_) | Fabric(_) | Config(_) | Completion(_)
+        )
     }
 }
 

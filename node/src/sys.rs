@@ -81,6 +81,12 @@ pub fn new_session() {
     unsafe { libc::setsid() };
 }
 
+/// Has a closed pipe end us quietly, as it ends every tool that prints tables; Rust's runtime ignores SIGPIPE.
+pub fn end_on_closed_pipe() {
+    // SAFETY: SIG_DFL is a valid disposition and the process has one thread yet.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+}
+
 /// Has the kernel send `signal` to this process when its parent dies.
 pub fn die_with_parent(signal: i32) {
     // SAFETY: PR_SET_PDEATHSIG takes a number.

@@ -128,3 +128,21 @@ fn a_node_that_runs_out_of_ids_goes_on_in_its_local_region_and_no_id_is_out_twic
         assert!(strangers.is_empty(), "never a neighbour's: {strangers:?}");
     }
 }
+
+#[test]
+fn a_node_without_a_free_id_says_so_and_works_again_when_some_are_free() {
+    let cluster = cluster!(2, "--pid-region", "512");
+    let fill = "import os, sys, time\nwhile True:\n try:\n  if os.fork() == 0: time.sleep(1000)\n except OSError as e:\n  \
+                print(e.errno, flush=True); sys.stdin.read(); sys.exit()";
+    let mut command = cluster.command(1, &["/usr/bin/python3", "-c", fill]);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut output = BufReader::new(child.stdout.take().unwrap()).lines();
+    assert_eq!(output.next().unwrap().unwrap(), "11", "EAGAIN");
+    let refused = cluster.on(1, &["true"]);
+    assert_ne!(refused.code, 0);
+    assert!(refused.err.contains("no pid is free in the home region 512-1023"), "{}", refused.err);
+    assert_eq!(cluster.ok(2, "onnode 1 hostname"), "node1", "a command from elsewhere brings its id along");
+    child.kill().unwrap();
+    child.wait().unwrap();
+    wait_until("ids are free again", PATIENCE, || cluster.on(1, &["true"]).code == 0);
+}

@@ -8,6 +8,7 @@ use std::io;
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::UCred;
 use tokio::net::{UnixListener, UnixStream};
@@ -15,6 +16,9 @@ use tokio::sync::Semaphore;
 
 /// Connections served at once; more wait in the listener's backlog.
 const CONNECTIONS_MAX: usize = 4_096;
+
+/// How long a client may take to say what it wants; who says nothing must not keep a place.
+const HELLO_WITHIN: Duration = Duration::from_secs(5);
 
 /// A connection whose hello has been read: the stream, what was read beyond the hello, and who is at the other end.
 pub struct Connection {
@@ -74,7 +78,7 @@ pub async fn run(listener: UnixListener, desk: Arc<dyn Desk>) {
             Ok((stream, _)) => stream,
             Err(error) => {
                 tracing::warn!(%error, "the admin socket does not accept");
-                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                tokio::time::sleep(Duration::from_millis(100)).await;
                 continue;
             }
         };
@@ -92,7 +96,8 @@ async fn converse(stream: UnixStream, desk: Arc<dyn Desk>) -> io::Result<()> {
     let peer = stream.peer_cred()?;
     let mut reader = FrameReader::default();
     let mut stream = stream;
-    let Some(hello) = next_frame::<ServiceHello>(&mut stream, &mut reader).await? else { return Ok(()) };
+    let hello = next_frame::<ServiceHello>(&mut stream, &mut reader);
+    let Some(hello) = tokio::time::timeout(HELLO_WITHIN, hello).await?? else { return Ok(()) };
     if hello.service != "admin" {
         if let Some(mut connection) = desk.serve(Connection { stream, reader, peer, hello }) {
             let answer = refuse(format!("no service {:?} here", connection.hello.service));

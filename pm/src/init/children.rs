@@ -48,7 +48,14 @@ impl Server {
             pid => self.cursor.with_room_for(pid, || birth::start(&launch.plan, Some(pid))),
         };
         let failed = |error: std::io::Error| {
+            let home = self.config.regions.home(self.config.node);
             let what = match spec.keep_pid {
+                0 if error.raw_os_error() == Some(libc::EAGAIN) => format!(
+                    "start a process: no pid is free in the home region {}-{} nor in the node-local one, or a limit on \
+                     processes is reached",
+                    home.start,
+                    home.end - 1
+                ),
                 0 => "start a process".into(),
                 pid => format!("start a process with pid {pid}"),
             };
