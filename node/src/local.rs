@@ -19,6 +19,7 @@ mod permission;
 use crate::config::StateDir;
 use crate::error::Error;
 use serde::{Deserialize, Serialize};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// Nodes that a local cluster may have.
@@ -123,6 +124,14 @@ pub const LOG: &str = "local.log";
 fn claim(dir: &Path) -> Result<(), Error> {
     let failed = |source| Error::File { path: dir.into(), source };
     std::fs::create_dir_all(dir).map_err(failed)?;
+    // Sockets and the cluster key will be in it: in /tmp somebody else may have been here first.
+    let owner = std::fs::symlink_metadata(dir).map_err(failed)?.uid();
+    if owner != rustix::process::geteuid().as_raw() {
+        return Err(Error::Said(format!(
+            "{} belongs to user {owner}: name a directory of your own",
+            dir.display()
+        )));
+    }
     let entries = std::fs::read_dir(dir).map_err(failed)?.collect::<Result<Vec<_>, _>>().map_err(failed)?;
     let stranger = entries.iter().find(|entry| !is_ours(&entry.file_name()));
     let left_by_us = dir.join(LOG).is_file();
@@ -172,6 +181,16 @@ mod tests {
     fn we_have_a_start_time_and_nobody_has_pid_0() {
         assert!(start_time(std::process::id() as i32).is_some());
         assert_eq!(start_time(0), None);
+    }
+
+    #[test]
+    fn a_directory_of_another_user_is_not_taken() {
+        let dir = tempfile::tempdir().unwrap();
+        // An ordinary user cannot give a directory away, but / is not his.
+        let given = std::os::unix::fs::chown(dir.path(), Some(1_234), None);
+        let theirs = if given.is_ok() { dir.path() } else { Path::new("/") };
+        let refused = claim(theirs).unwrap_err().to_string();
+        assert!(refused.contains("belongs to user"), "{refused}");
     }
 
     #[test]
