@@ -135,15 +135,21 @@ impl Cluster {
 
     /// The state of node `k` as node `asked` sees it.
     pub fn state(&self, asked: u32, k: u32) -> String {
-        let ran = run({
-            let mut ssi = self.ssi_on(asked);
-            ssi.args(["nodes", "--json"]);
-            ssi
-        });
-        let table: serde_json::Value = serde_json::from_str(&ran.out).unwrap_or_default();
+        self.row(asked, k)["state"].as_str().unwrap_or("unknown").to_owned()
+    }
+
+    /// The life (incarnation) of node `k` as node `asked` sees it; 0 if it does not.
+    pub fn life(&self, asked: u32, k: u32) -> u64 {
+        self.row(asked, k)["incarnation"].as_u64().unwrap_or(0)
+    }
+
+    /// The row of node `k` in the table of node `asked`.
+    fn row(&self, asked: u32, k: u32) -> serde_json::Value {
+        let mut ssi = self.ssi_on(asked);
+        ssi.args(["nodes", "--json"]);
+        let table: serde_json::Value = serde_json::from_str(&run(ssi).out).unwrap_or_default();
         let nodes = table["nodes"].as_array().cloned().unwrap_or_default();
-        let row = nodes.iter().find(|row| row["id"] == k);
-        row.and_then(|row| row["state"].as_str()).unwrap_or("unknown").to_owned()
+        nodes.into_iter().find(|row| row["id"] == k).unwrap_or_default()
     }
 
     /// Waits until node `asked` sees node `k` in `state`; gives how long it took.

@@ -258,6 +258,10 @@ impl<'a> Run<'a> {
         self.tasks.flush(FLUSH_TIMEOUT);
         match self.ending.take().expect("a run is over when it has an ending") {
             Ending::Exited(0) if self.unwritten => Ending::Exited(1),
+            // The signal was ours, for the same reason.
+            Ending::Killed { signal, .. } if self.unwritten && i32::from(signal) == libc::SIGPIPE => {
+                Ending::Exited(1)
+            }
             ending => ending,
         }
     }
