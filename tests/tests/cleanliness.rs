@@ -30,6 +30,17 @@ fn mentions(dir: &Path) -> Vec<String> {
     found
 }
 
+/// Ends a cluster that nothing else holds, if the test has not come so far.
+struct Down<'a>(&'a Path);
+
+impl Drop for Down<'_> {
+    fn drop(&mut self) {
+        let mut ssi = Command::new(ssi_binary());
+        ssi.args(["cluster", "down", "--dir"]).arg(self.0);
+        run(ssi);
+    }
+}
+
 #[test]
 fn cluster_down_leaves_nothing() {
     if let Some(why) = cannot_run() {
@@ -42,6 +53,7 @@ fn cluster_down_leaves_nothing() {
         ssi.args(words).arg("--dir").arg(dir.path());
         run(ssi)
     };
+    let _guard = Down(dir.path());
     let up = ssi(&["cluster", "up", "--nodes", "2"]);
     assert_eq!(up.code, 0, "{}", up.err);
     let down = ssi(&["cluster", "down"]);
