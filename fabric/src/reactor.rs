@@ -1,0 +1,127 @@
+//! What the engine sleeps on: descriptors that become ready.
+//!
+//! Owns one epoll set, whose own descriptor can be watched by another loop (a runtime), so the engine can be driven by whoever waits.
+//! Invariant: a token is reported only while a descriptor is watched under it.
+
+use rustix::event::epoll;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
+
+/// Whom a ready descriptor concerns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Token(pub u64);
+
+/// What became ready.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ready {
+    /// Whom it concerns.
+    pub token: Token,
+    /// It can be read, or is over.
+    pub readable: bool,
+    /// It can be written, or is over.
+    pub writable: bool,
+}
+
+/// The most descriptors that one wait reports.
+const EVENTS_MAX: usize = 128;
+
+/// A set of watched descriptors.
+pub struct Reactor {
+    set: OwnedFd,
+    events: Vec<epoll::Event>,
+}
+
+impl Reactor {
+    /// An empty set.
+    ///
+    /// # Errors
+    /// The system gives no descriptor.
+    pub fn new() -> io::Result<Reactor> {
+        let set = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        Ok(Reactor { set, events: Vec::with_capacity(EVENTS_MAX) })
+    }
+
+    /// Watches a descriptor, edge-triggered: it is reported when it *becomes* readable or writable, so whoever is told reads until
+    /// there is no more.
+    ///
+    /// # Errors
+    /// epoll_ctl(2).
+    pub fn watch(&mut self, descriptor: impl AsFd, token: Token) -> io::Result<()> {
+        let flags =
+            epoll::EventFlags::IN | epoll::EventFlags::OUT | epoll::EventFlags::RDHUP | epoll::EventFlags::ET;
+        Ok(epoll::add(&self.set, descriptor, epoll::EventData::new_u64(token.0), flags)?)
+    }
+
+    /// Watches a descriptor, level-triggered, for reading only.
+    ///
+    /// # Errors
+    /// epoll_ctl(2).
+    pub fn watch_level(&mut self, descriptor: impl AsFd, token: Token) -> io::Result<()> {
+        Ok(epoll::add(&self.set, descriptor, epoll::EventData::new_u64(token.0), epoll::EventFlags::IN)?)
+    }
+
+    /// Watches it no more.
+    ///
+    /// # Errors
+    /// epoll_ctl(2).
+    pub fn forget(&mut self, descriptor: impl AsFd) -> io::Result<()> {
+        Ok(epoll::delete(&self.set, descriptor)?)
+    }
+
+    /// Waits until something is ready, at most `longest` (`None`: for ever), and appends it to `out`.
+    ///
+    /// # Errors
+    /// epoll_wait(2); an interruption is none, it reports nothing.
+    pub fn wait(&mut self, longest: Option<Duration>, out: &mut Vec<Ready>) -> io::Result<()> {
+        let longest = longest.map(|length| rustix::time::Timespec {
+            tv_sec: i64::try_from(length.as_secs()).unwrap_or(i64::MAX),
+            tv_nsec: i64::from(length.subsec_nanos()),
+        });
+        self.events.clear();
+        match epoll::wait(&self.set, rustix::buffer::spare_capacity(&mut self.events), longest.as_ref()) {
+            Ok(_) => {}
+            Err(rustix::io::Errno::INTR) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        }
+        out.extend(self.events.iter().map(|event| {
+            let flags = event.flags;
+            let over = epoll::EventFlags::HUP | epoll::EventFlags::ERR | epoll::EventFlags::RDHUP;
+            Ready {
+                token: Token(event.data.u64()),
+                readable: flags.intersects(epoll::EventFlags::IN | over),
+                writable: flags.intersects(epoll::EventFlags::OUT | over),
+            }
+        }));
+        Ok(())
+    }
+}
+
+impl AsFd for Reactor {
+    /// Readable while something is ready.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.set.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_descriptor_is_reported_when_it_becomes_ready_and_not_when_it_is_forgotten() {
+        let mut reactor = Reactor::new().unwrap();
+        let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+        reactor.watch_level(&ours, Token(7)).unwrap();
+        let mut out = Vec::new();
+        reactor.wait(Some(Duration::ZERO), &mut out).unwrap();
+        assert!(out.is_empty());
+        std::io::Write::write_all(&mut &theirs, b"x").unwrap();
+        reactor.wait(None, &mut out).unwrap();
+        assert_eq!((out[0].token, out[0].readable), (Token(7), true));
+        out.clear();
+        reactor.forget(&ours).unwrap();
+        reactor.wait(Some(Duration::ZERO), &mut out).unwrap();
+        assert!(out.is_empty());
+    }
+}

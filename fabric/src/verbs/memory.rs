@@ -1,0 +1,376 @@
+//! Memory that a device may reach: protection domains, regions, their keys, and taking them away again.
+//!
+//! Owns: registrations. Invariant: **a device reaches memory through a registration only, and a registration holds its
+//! memory alive until the kernel has confirmed that it is gone.** So whatever was posted, by us or by a peer, and
+//! whatever is dropped or revoked in whatever order, no freed byte is touched: an operation that comes too late meets a
+//! key that is not known any more and ends with an error completion. If the kernel does not confirm, the memory is
+//! leaked. What an operation in flight reads or writes in memory that is alive is up to whoever
+//! posts: the bytes of a region may change at any time, so no reference to them is ever given out, only copies and
+//! atomic words.
+#![allow(unsafe_code)]
+
+use super::ffi::{self, Mr, Pd};
+use super::{Device, Error};
+use parking_lot::Mutex;
+use std::ffi::c_int;
+use std::ptr::NonNull;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+/// Memory that can be registered.
+///
+/// # Safety
+/// For as long as the value lives, `start` and `length` give the same range, all of it is mapped readable and
+/// writable, and nobody holds a Rust reference to its bytes while the value is registered (atomics excepted).
+pub unsafe trait Memory: Send + Sync {
+    /// Its first byte.
+    fn start(&self) -> NonNull<u8>;
+    /// Its length in bytes.
+    fn length(&self) -> usize;
+}
+
+/// Fresh pages of this process, zeroed.
+pub struct Pages {
+    start: NonNull<u8>,
+    length: usize,
+}
+
+// SAFETY: a mapping belongs to the process, not to a thread; `Pages` itself never reads or writes it.
+unsafe impl Send for Pages {}
+// SAFETY: as above.
+unsafe impl Sync for Pages {}
+
+// SAFETY: the mapping is made in `new` and undone in `drop`; no reference to it is given out.
+unsafe impl Memory for Pages {
+    fn start(&self) -> NonNull<u8> {
+        self.start
+    }
+
+    fn length(&self) -> usize {
+        self.length
+    }
+}
+
+impl Pages {
+    /// `length` bytes, rounded up by the kernel to whole pages.
+    ///
+    /// # Errors
+    /// The kernel's, if there is no memory or `length` is 0.
+    pub fn new(length: usize) -> std::io::Result<Self> {
+        use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous};
+        // SAFETY: a new mapping at a place of the kernel's choice disturbs nobody.
+        let start = unsafe {
+            mmap_anonymous(std::ptr::null_mut(), length, ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE)
+        }?;
+        let start = NonNull::new(start.cast()).ok_or(std::io::ErrorKind::OutOfMemory)?;
+        Ok(Self { start, length })
+    }
+}
+
+impl Drop for Pages {
+    fn drop(&mut self) {
+        // SAFETY: the mapping of `new`, undone once. Whoever used it held `self`.
+        let undone = unsafe { rustix::mm::munmap(self.start.as_ptr().cast(), self.length) };
+        debug_assert!(undone.is_ok(), "a mapping of our own");
+    }
+}
+
+/// What regions and queue pairs must share to work together.
+pub struct ProtectionDomain {
+    raw: NonNull<Pd>,
+    device: Arc<Device>,
+}
+
+// SAFETY: see `Device`: the library serves any thread.
+unsafe impl Send for ProtectionDomain {}
+// SAFETY: as above.
+unsafe impl Sync for ProtectionDomain {}
+
+impl ProtectionDomain {
+    /// A new one.
+    ///
+    /// # Errors
+    /// `Device` if there are too many.
+    pub fn create(device: &Arc<Device>) -> Result<Arc<Self>, Error> {
+        // SAFETY: an open context.
+        let raw = NonNull::new(unsafe { (device.library().alloc_pd)(device.context()) })
+            .ok_or_else(|| device.failed("make a protection domain"))?;
+        Ok(Arc::new(Self { raw, device: Arc::clone(device) }))
+    }
+
+    /// Its device.
+    pub fn device(&self) -> &Arc<Device> {
+        &self.device
+    }
+
+    pub(super) fn raw(&self) -> *mut Pd {
+        self.raw.as_ptr()
+    }
+}
+
+impl Drop for ProtectionDomain {
+    fn drop(&mut self) {
+        // SAFETY: regions and queues of the domain hold an `Arc` of it, so none is left.
+        let status = unsafe { (self.device.library().dealloc_pd)(self.raw.as_ptr()) };
+        if let Err(error) = self.device.outcome(status, "free a protection domain") {
+            tracing::warn!("{error}");
+        }
+    }
+}
+
+/// What others may do with a region. The device of the region's owner may read and write it in any case.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Access {
+    /// Peers may read it.
+    pub read: bool,
+    /// Peers may write it.
+    pub write: bool,
+    /// Peers may change words of it atomically.
+    pub atomic: bool,
+}
+
+impl Access {
+    /// Nobody but the owner.
+    pub const LOCAL: Self = Self { read: false, write: false, atomic: false };
+    /// Peers may read and write, not change atomically.
+    pub const READ_WRITE: Self = Self { read: true, write: true, atomic: false };
+    /// Peers may do all.
+    pub const ALL: Self = Self { read: true, write: true, atomic: true };
+
+    pub(super) fn flags(self) -> u32 {
+        let flag = |wanted: bool, flag: u32| if wanted { flag } else { 0 };
+        ffi::ACCESS_LOCAL_WRITE
+            | flag(self.read, ffi::ACCESS_REMOTE_READ)
+            | flag(self.write, ffi::ACCESS_REMOTE_WRITE)
+            | flag(self.atomic, ffi::ACCESS_REMOTE_ATOMIC)
+    }
+}
+
+/// A place in a peer's memory, as that peer has told it: the address and key of a region, plus an offset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RemotePlace {
+    /// Address in the peer's process.
+    pub address: u64,
+    /// Key of the peer's region.
+    pub key: u32,
+}
+
+impl RemotePlace {
+    /// The place `offset` bytes further on.
+    pub fn further(self, offset: u64) -> Self {
+        Self { address: self.address.wrapping_add(offset), key: self.key }
+    }
+}
+
+/// A part of a region that a request reads or writes.
+#[derive(Clone, Copy)]
+pub struct Segment<'a> {
+    pub(super) raw: ffi::Sge,
+    /// The region cannot be dropped between here and the posting; from then on the registration guards.
+    _region: std::marker::PhantomData<&'a MemoryRegion>,
+}
+
+impl Segment<'_> {
+    /// Its length in bytes.
+    pub fn length(&self) -> u32 {
+        self.raw.length
+    }
+}
+
+/// Registered memory.
+pub struct MemoryRegion {
+    /// None once it is revoked.
+    registration: Mutex<Option<Registration>>,
+    start: NonNull<u8>,
+    length: usize,
+    local_key: u32,
+    remote_key: u32,
+    /// What `copy_in` and the others use; the registration has its own share.
+    _memory: Arc<dyn Memory>,
+}
+
+// SAFETY: `start` is used for copies and atomic words only, within memory that is alive as long as `_memory`.
+unsafe impl Send for MemoryRegion {}
+// SAFETY: as above.
+unsafe impl Sync for MemoryRegion {}
+
+impl MemoryRegion {
+    /// Registers memory with a device.
+    ///
+    /// # Errors
+    /// `TooMuch` if it is longer than the device allows; `Device` if there are too many regions, or the memory may not be pinned
+    /// (RLIMIT_MEMLOCK).
+    pub fn register(
+        domain: &Arc<ProtectionDomain>,
+        memory: Arc<dyn Memory>,
+        access: Access,
+    ) -> Result<Self, Error> {
+        let (start, length) = (memory.start(), memory.length());
+        let limit = domain.device().limits().region_length;
+        if u64::try_from(length).unwrap_or(u64::MAX) > limit {
+            let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+            return Err(Error::TooMuch { what: "bytes of a memory region", value: length, limit });
+        }
+        let registration = Registration::new(domain, &memory, access)?;
+        let (local_key, remote_key) = registration.keys();
+        let registration = Mutex::new(Some(registration));
+        Ok(Self { registration, start, length, local_key, remote_key, _memory: memory })
+    }
+
+    /// Registers `length` bytes of fresh pages.
+    ///
+    /// # Errors
+    /// As `register`, and `Device` if there is no memory.
+    pub fn allocate(domain: &Arc<ProtectionDomain>, length: usize, access: Access) -> Result<Self, Error> {
+        let pages = Pages::new(length).map_err(|source| Error::Device {
+            device: domain.device().name().to_owned(),
+            action: "find memory for a region",
+            source,
+        })?;
+        Self::register(domain, Arc::new(pages), access)
+    }
+
+    /// Its length in bytes.
+    pub fn length(&self) -> usize {
+        self.length
+    }
+
+    /// What a peer must know to reach its first byte. To be told over an authenticated channel only.
+    pub fn place(&self) -> RemotePlace {
+        RemotePlace { address: self.start.as_ptr().addr() as u64, key: self.remote_key }
+    }
+
+    /// A part of it, for a request.
+    ///
+    /// # Errors
+    /// `Outside` if it reaches beyond the end, `Revoked` if the device does not know the region any more.
+    pub fn segment(&self, offset: usize, length: usize) -> Result<Segment<'_>, Error> {
+        let start = self.part(offset, length)?;
+        if self.registration.lock().is_none() {
+            return Err(Error::Revoked);
+        }
+        let length = u32::try_from(length).map_err(|_| self.outside(offset, length))?;
+        let raw = ffi::Sge { addr: start.as_ptr().addr() as u64, length, lkey: self.local_key };
+        Ok(Segment { raw, _region: std::marker::PhantomData })
+    }
+
+    /// Takes the region away from the device. When it returns, no operation of a peer or of our own can touch the
+    /// memory any more; those under way or yet to come fail. Revoking twice is no error.
+    ///
+    /// # Errors
+    /// `Device` if the kernel does not confirm; the memory is then never freed.
+    pub fn revoke(&self) -> Result<(), Error> {
+        // The lock is held until the kernel has confirmed: a second caller must not return earlier.
+        match self.registration.lock().take() {
+            Some(registration) => registration.end(),
+            None => Ok(()),
+        }
+    }
+
+    /// Copies bytes into it. Against operations of the device that is as unordered as against another process.
+    ///
+    /// # Errors
+    /// `Outside` if they reach beyond the end.
+    pub fn copy_in(&self, offset: usize, bytes: &[u8]) -> Result<(), Error> {
+        let to = self.part(offset, bytes.len())?;
+        // SAFETY: within the memory, which is alive and which nobody has a reference to; `copy` allows for any overlap.
+        unsafe { std::ptr::copy(bytes.as_ptr(), to.as_ptr(), bytes.len()) };
+        Ok(())
+    }
+
+    /// Copies bytes out of it. Against operations of the device that is as unordered as against another process.
+    ///
+    /// # Errors
+    /// `Outside` if they reach beyond the end.
+    pub fn copy_out(&self, offset: usize, into: &mut [u8]) -> Result<(), Error> {
+        let from = self.part(offset, into.len())?;
+        // SAFETY: as in `copy_in`.
+        unsafe { std::ptr::copy(from.as_ptr(), into.as_mut_ptr(), into.len()) };
+        Ok(())
+    }
+
+    /// An aligned word of it.
+    ///
+    /// # Errors
+    /// `Outside` if it reaches beyond the end or is not aligned.
+    pub fn word(&self, offset: usize) -> Result<&AtomicU64, Error> {
+        let at = self.part(offset, size_of::<u64>())?.cast::<AtomicU64>();
+        if !at.is_aligned() {
+            return Err(self.outside(offset, size_of::<u64>()));
+        }
+        // SAFETY: aligned, within memory that lives as long as `self`; an atomic may change under its reader.
+        Ok(unsafe { at.as_ref() })
+    }
+
+    /// The first byte of a part that lies within.
+    fn part(&self, offset: usize, length: usize) -> Result<NonNull<u8>, Error> {
+        let end = offset.checked_add(length).filter(|end| *end <= self.length);
+        let Some(_) = end else { return Err(self.outside(offset, length)) };
+        // SAFETY: within the memory, by the check above.
+        Ok(unsafe { self.start.add(offset) })
+    }
+
+    fn outside(&self, offset: usize, length: usize) -> Error {
+        Error::Outside { offset, length, size: self.length }
+    }
+}
+
+/// The device's knowledge of a piece of memory.
+struct Registration {
+    raw: NonNull<Mr>,
+    domain: Arc<ProtectionDomain>,
+    /// Not freed before the device has forgotten it.
+    memory: Arc<dyn Memory>,
+    ended: bool,
+}
+
+// SAFETY: see `Device`: the library serves any thread.
+unsafe impl Send for Registration {}
+
+impl Registration {
+    fn new(
+        domain: &Arc<ProtectionDomain>,
+        memory: &Arc<dyn Memory>,
+        access: Access,
+    ) -> Result<Self, Error> {
+        let (start, length) = (memory.start().as_ptr().cast(), memory.length());
+        let device = domain.device();
+        // SAFETY: the memory is mapped (promise of `Memory`), and `memory` is held until the registration has ended.
+        let raw =
+            unsafe { (device.library().reg_mr)(domain.raw(), start, length, access.flags() as c_int) };
+        let raw = NonNull::new(raw).ok_or_else(|| device.failed("register memory (see `ulimit -l`)"))?;
+        Ok(Self { raw, domain: Arc::clone(domain), memory: Arc::clone(memory), ended: false })
+    }
+
+    fn keys(&self) -> (u32, u32) {
+        // SAFETY: the library filled it in and does not change it.
+        unsafe { ((*self.raw.as_ptr()).lkey, (*self.raw.as_ptr()).rkey) }
+    }
+
+    fn end(mut self) -> Result<(), Error> {
+        self.deregister()
+    }
+
+    fn deregister(&mut self) -> Result<(), Error> {
+        if std::mem::replace(&mut self.ended, true) {
+            return Ok(());
+        }
+        let device = self.domain.device();
+        // SAFETY: deregistered once: `ended` was false.
+        let status = unsafe { (device.library().dereg_mr)(self.raw.as_ptr()) };
+        let outcome = device.outcome(status, "deregister memory");
+        if outcome.is_err() {
+            // The device may still know it.
+            std::mem::forget(Arc::clone(&self.memory));
+        }
+        outcome
+    }
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        if let Err(error) = self.deregister() {
+            tracing::warn!("{error}; its memory is never freed");
+        }
+    }
+}
