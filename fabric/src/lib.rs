@@ -34,6 +34,8 @@ pub mod region;
 mod serving;
 mod source;
 mod status;
+#[doc(hidden)]
+pub mod verbs;
 mod wire;
 
 pub use config::{Config, Limits};

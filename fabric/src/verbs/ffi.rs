@@ -19,8 +19,6 @@ pub struct DeviceEntry {
     // dev_name, dev_path, ibdev_path
 }
 
-pub const TRANSPORT_IB: c_int = 0;
-
 /// `struct ibv_context_ops`: what the header's inline functions call.
 #[repr(C)]
 pub struct ContextOps {
@@ -363,7 +361,6 @@ pub const WR_ATOMIC_FETCH_AND_ADD: u32 = 6;
 
 pub const SEND_FENCE: u32 = 1 << 0;
 pub const SEND_SIGNALED: u32 = 1 << 1;
-pub const SEND_SOLICITED: u32 = 1 << 2;
 pub const SEND_INLINE: u32 = 1 << 3;
 
 /// `struct ibv_recv_wr`.
@@ -404,6 +401,18 @@ pub struct AsyncEvent {
     pub element: *mut c_void,
     pub event_type: u32,
 }
+
+pub const EVENT_CQ_ERR: u32 = 0;
+pub const EVENT_QP_FATAL: u32 = 1;
+pub const EVENT_QP_REQ_ERR: u32 = 2;
+pub const EVENT_QP_ACCESS_ERR: u32 = 3;
+pub const EVENT_DEVICE_FATAL: u32 = 8;
+pub const EVENT_PORT_ACTIVE: u32 = 9;
+pub const EVENT_PORT_ERR: u32 = 10;
+pub const EVENT_LID_CHANGE: u32 = 11;
+pub const EVENT_SRQ_ERR: u32 = 14;
+pub const EVENT_QP_LAST_WQE_REACHED: u32 = 16;
+pub const EVENT_GID_CHANGE: u32 = 18;
 
 pub const ACCESS_LOCAL_WRITE: u32 = 1 << 0;
 pub const ACCESS_REMOTE_WRITE: u32 = 1 << 1;

@@ -4,76 +4,18 @@
 //! memory alive until the kernel has confirmed that it is gone.** So whatever was posted, by us or by a peer, and
 //! whatever is dropped or revoked in whatever order, no freed byte is touched: an operation that comes too late meets a
 //! key that is not known any more and ends with an error completion. If the kernel does not confirm, the memory is
-//! leaked. What an operation in flight reads or writes in memory that is alive is up to whoever
-//! posts: the bytes of a region may change at any time, so no reference to them is ever given out, only copies and
-//! atomic words.
+//! leaked. What an operation in flight reads or writes in memory that is alive is up to whoever posts: the bytes of a
+//! region may change at any time, so no reference to them is ever given out, only copies (`Span`) and atomic words.
 #![allow(unsafe_code)]
 
 use super::ffi::{self, Mr, Pd};
 use super::{Device, Error};
+use crate::region::{Memory, Span};
 use parking_lot::Mutex;
 use std::ffi::c_int;
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-
-/// Memory that can be registered.
-///
-/// # Safety
-/// For as long as the value lives, `start` and `length` give the same range, all of it is mapped readable and
-/// writable, and nobody holds a Rust reference to its bytes while the value is registered (atomics excepted).
-pub unsafe trait Memory: Send + Sync {
-    /// Its first byte.
-    fn start(&self) -> NonNull<u8>;
-    /// Its length in bytes.
-    fn length(&self) -> usize;
-}
-
-/// Fresh pages of this process, zeroed.
-pub struct Pages {
-    start: NonNull<u8>,
-    length: usize,
-}
-
-// SAFETY: a mapping belongs to the process, not to a thread; `Pages` itself never reads or writes it.
-unsafe impl Send for Pages {}
-// SAFETY: as above.
-unsafe impl Sync for Pages {}
-
-// SAFETY: the mapping is made in `new` and undone in `drop`; no reference to it is given out.
-unsafe impl Memory for Pages {
-    fn start(&self) -> NonNull<u8> {
-        self.start
-    }
-
-    fn length(&self) -> usize {
-        self.length
-    }
-}
-
-impl Pages {
-    /// `length` bytes, rounded up by the kernel to whole pages.
-    ///
-    /// # Errors
-    /// The kernel's, if there is no memory or `length` is 0.
-    pub fn new(length: usize) -> std::io::Result<Self> {
-        use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous};
-        // SAFETY: a new mapping at a place of the kernel's choice disturbs nobody.
-        let start = unsafe {
-            mmap_anonymous(std::ptr::null_mut(), length, ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE)
-        }?;
-        let start = NonNull::new(start.cast()).ok_or(std::io::ErrorKind::OutOfMemory)?;
-        Ok(Self { start, length })
-    }
-}
-
-impl Drop for Pages {
-    fn drop(&mut self) {
-        // SAFETY: the mapping of `new`, undone once. Whoever used it held `self`.
-        let undone = unsafe { rustix::mm::munmap(self.start.as_ptr().cast(), self.length) };
-        debug_assert!(undone.is_ok(), "a mapping of our own");
-    }
-}
 
 /// What regions and queue pairs must share to work together.
 pub struct ProtectionDomain {
@@ -181,18 +123,11 @@ impl Segment<'_> {
 pub struct MemoryRegion {
     /// None once it is revoked.
     registration: Mutex<Option<Registration>>,
-    start: NonNull<u8>,
-    length: usize,
     local_key: u32,
     remote_key: u32,
-    /// What `copy_in` and the others use; the registration has its own share.
-    _memory: Arc<dyn Memory>,
+    /// For its address and words; the registration has a share of its own.
+    memory: Arc<Memory>,
 }
-
-// SAFETY: `start` is used for copies and atomic words only, within memory that is alive as long as `_memory`.
-unsafe impl Send for MemoryRegion {}
-// SAFETY: as above.
-unsafe impl Sync for MemoryRegion {}
 
 impl MemoryRegion {
     /// Registers memory with a device.
@@ -202,42 +137,58 @@ impl MemoryRegion {
     /// (RLIMIT_MEMLOCK).
     pub fn register(
         domain: &Arc<ProtectionDomain>,
-        memory: Arc<dyn Memory>,
+        memory: &Arc<Memory>,
         access: Access,
     ) -> Result<Self, Error> {
-        let (start, length) = (memory.start(), memory.length());
         let limit = domain.device().limits().region_length;
-        if u64::try_from(length).unwrap_or(u64::MAX) > limit {
+        if u64::try_from(memory.length()).unwrap_or(u64::MAX) > limit {
             let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-            return Err(Error::TooMuch { what: "bytes of a memory region", value: length, limit });
+            return Err(Error::TooMuch { what: "bytes of a memory region", value: memory.length(), limit });
         }
-        let registration = Registration::new(domain, &memory, access)?;
+        let registration = Registration::new(domain, memory, access)?;
         let (local_key, remote_key) = registration.keys();
         let registration = Mutex::new(Some(registration));
-        Ok(Self { registration, start, length, local_key, remote_key, _memory: memory })
+        Ok(Self { registration, local_key, remote_key, memory: Arc::clone(memory) })
     }
 
-    /// Registers `length` bytes of fresh pages.
+    /// Registers `length` bytes of new memory, all zeroes.
     ///
     /// # Errors
     /// As `register`, and `Device` if there is no memory.
     pub fn allocate(domain: &Arc<ProtectionDomain>, length: usize, access: Access) -> Result<Self, Error> {
-        let pages = Pages::new(length).map_err(|source| Error::Device {
+        let memory = Memory::new(length).map_err(|source| Error::Device {
             device: domain.device().name().to_owned(),
             action: "find memory for a region",
             source,
         })?;
-        Self::register(domain, Arc::new(pages), access)
+        Self::register(domain, &memory, access)
+    }
+
+    /// The memory that is registered.
+    pub fn memory(&self) -> &Arc<Memory> {
+        &self.memory
     }
 
     /// Its length in bytes.
     pub fn length(&self) -> usize {
-        self.length
+        self.memory.length()
     }
 
     /// What a peer must know to reach its first byte. To be told over an authenticated channel only.
     pub fn place(&self) -> RemotePlace {
-        RemotePlace { address: self.start.as_ptr().addr() as u64, key: self.remote_key }
+        RemotePlace { address: self.memory.address().addr() as u64, key: self.remote_key }
+    }
+
+    /// A part of it, for a request, as a span of its memory.
+    ///
+    /// # Errors
+    /// `Outside` if the span is one of other memory, `Revoked` if the device does not know the region any more.
+    pub fn segment_of(&self, span: &Span) -> Result<Segment<'_>, Error> {
+        let (memory, offset) = span.memory();
+        match Arc::ptr_eq(memory, &self.memory) {
+            true => self.segment(offset, span.length()),
+            false => Err(self.outside(offset, span.length())),
+        }
     }
 
     /// A part of it, for a request.
@@ -267,28 +218,6 @@ impl MemoryRegion {
         }
     }
 
-    /// Copies bytes into it. Against operations of the device that is as unordered as against another process.
-    ///
-    /// # Errors
-    /// `Outside` if they reach beyond the end.
-    pub fn copy_in(&self, offset: usize, bytes: &[u8]) -> Result<(), Error> {
-        let to = self.part(offset, bytes.len())?;
-        // SAFETY: within the memory, which is alive and which nobody has a reference to; `copy` allows for any overlap.
-        unsafe { std::ptr::copy(bytes.as_ptr(), to.as_ptr(), bytes.len()) };
-        Ok(())
-    }
-
-    /// Copies bytes out of it. Against operations of the device that is as unordered as against another process.
-    ///
-    /// # Errors
-    /// `Outside` if they reach beyond the end.
-    pub fn copy_out(&self, offset: usize, into: &mut [u8]) -> Result<(), Error> {
-        let from = self.part(offset, into.len())?;
-        // SAFETY: as in `copy_in`.
-        unsafe { std::ptr::copy(from.as_ptr(), into.as_mut_ptr(), into.len()) };
-        Ok(())
-    }
-
     /// An aligned word of it.
     ///
     /// # Errors
@@ -304,14 +233,12 @@ impl MemoryRegion {
 
     /// The first byte of a part that lies within.
     fn part(&self, offset: usize, length: usize) -> Result<NonNull<u8>, Error> {
-        let end = offset.checked_add(length).filter(|end| *end <= self.length);
-        let Some(_) = end else { return Err(self.outside(offset, length)) };
-        // SAFETY: within the memory, by the check above.
-        Ok(unsafe { self.start.add(offset) })
+        let span = Span::of(&self.memory, offset, length).ok_or_else(|| self.outside(offset, length))?;
+        NonNull::new(span.address()).ok_or_else(|| self.outside(offset, length))
     }
 
     fn outside(&self, offset: usize, length: usize) -> Error {
-        Error::Outside { offset, length, size: self.length }
+        Error::Outside { offset, length, size: self.memory.length() }
     }
 }
 
@@ -320,7 +247,7 @@ struct Registration {
     raw: NonNull<Mr>,
     domain: Arc<ProtectionDomain>,
     /// Not freed before the device has forgotten it.
-    memory: Arc<dyn Memory>,
+    memory: Arc<Memory>,
     ended: bool,
 }
 
@@ -328,16 +255,11 @@ struct Registration {
 unsafe impl Send for Registration {}
 
 impl Registration {
-    fn new(
-        domain: &Arc<ProtectionDomain>,
-        memory: &Arc<dyn Memory>,
-        access: Access,
-    ) -> Result<Self, Error> {
-        let (start, length) = (memory.start().as_ptr().cast(), memory.length());
+    fn new(domain: &Arc<ProtectionDomain>, memory: &Arc<Memory>, access: Access) -> Result<Self, Error> {
+        let (start, length) = (memory.address().cast(), memory.length());
         let device = domain.device();
-        // SAFETY: the memory is mapped (promise of `Memory`), and `memory` is held until the registration has ended.
-        let raw =
-            unsafe { (device.library().reg_mr)(domain.raw(), start, length, access.flags() as c_int) };
+        // SAFETY: `Memory` is mapped as long as it lives, and it is held until the registration has ended.
+        let raw = unsafe { (device.library().reg_mr)(domain.raw(), start, length, access.flags() as c_int) };
         let raw = NonNull::new(raw).ok_or_else(|| device.failed("register memory (see `ulimit -l`)"))?;
         Ok(Self { raw, domain: Arc::clone(domain), memory: Arc::clone(memory), ended: false })
     }
