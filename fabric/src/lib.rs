@@ -32,6 +32,7 @@ pub mod reactor;
 mod record;
 pub mod region;
 mod serving;
+pub mod session;
 pub mod setup;
 mod source;
 mod status;
