@@ -71,6 +71,8 @@ pub enum Failure {
     RemoteOperation,
     /// Our own memory is not (any more) registered, or not for that.
     LocalProtection,
+    /// Our own device could not carry it out (some say so where `LocalProtection` is meant).
+    LocalOperation,
     /// A buffer was too short for what came.
     LocalLength,
     /// The peer, or the network, did not answer.
@@ -93,6 +95,7 @@ impl Failure {
         Some(match wc.status {
             0 => return None,
             1 => Failure::LocalLength,
+            2 => Failure::LocalOperation,
             4 | 8 => Failure::LocalProtection,
             5 => Failure::Flushed,
             9 => Failure::RemoteRequest,
@@ -113,6 +116,7 @@ impl fmt::Display for Failure {
             Failure::RemoteRequest => "the peer refused the request",
             Failure::RemoteOperation => "the peer could not carry the request out",
             Failure::LocalProtection => "our own memory is not registered for this",
+            Failure::LocalOperation => "our own device could not carry the request out",
             Failure::LocalLength => "a receive buffer is too short",
             Failure::NoAnswer => "the peer does not answer",
             Failure::NotReady => "the peer has no receive buffers",

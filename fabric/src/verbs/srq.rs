@@ -10,6 +10,7 @@ use super::ffi::{self, RecvWr, Sge, Srq, SrqInitAttr};
 use super::memory::{Access, MemoryRegion, ProtectionDomain};
 use super::{Device, Error};
 use parking_lot::Mutex;
+use std::fmt;
 use std::ops::Deref;
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -232,6 +233,13 @@ impl Deref for Received {
         let start = self.queue.region.memory().address();
         // SAFETY: the slot lies within the memory and belongs to `self` alone; `length` is at most the slot's.
         unsafe { std::slice::from_raw_parts(start.add(offset), self.length as usize) }
+    }
+}
+
+impl fmt::Debug for Received {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (length, written) = (self.length, self.written);
+        write!(f, "Received({length} bytes, written {written:?}, immediate {:?})", self.immediate)
     }
 }
 
