@@ -143,7 +143,7 @@ impl Verb {
 pub fn overview(verbs: &[Verb]) -> String {
     let mut text = String::from("The chores of this repository.\n\nusage: cargo xtask VERB [options]\n\n");
     for verb in verbs {
-        let _ = writeln!(text, "  {:<7} {}", verb.name, verb.summary);
+        let _ = writeln!(text, "  {:<10} {}", verb.name, verb.summary);
     }
     text.push_str("\n`cargo xtask VERB --help` says more.\n");
     text

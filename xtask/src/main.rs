@@ -1,8 +1,8 @@
-//! The chores of the repository: set-up, demo, test, bench, lint, audit.
+//! The chores of the repository: set-up, demo, tests, bench, lint, audit.
 //!
 //! Invariant: builds in seconds, with no system library, before anything was set up.
 //!
-//! `args` (one table a verb) -> `setup` (what must be there) -> `demo`, `test`, `bench`; all of them run commands
+//! `args` (one table a verb) -> `setup` (what must be there) -> `demo`, `test`, `verbs`, `bench`; all of them run commands
 //! through `run`, which keeps the promise that nothing is left running.
 
 mod args;
@@ -20,6 +20,8 @@ mod setup;
 mod sys;
 mod tally;
 mod test;
+mod verbs;
+mod vm;
 
 use std::process::ExitCode;
 
@@ -52,6 +54,21 @@ const VERBS: &[Verb] = &[
         run: test::verb,
     },
     Verb {
+        name: "test-verbs",
+        summary: "the fabric's tests on Soft-RoCE, in a virtual machine",
+        operands: "[-- COMMAND..]",
+        details: "The machine runs this machine's own files, read-only, under Debian's kernel: fetched once, never installed.\n\
+                  Node K has the devices rxeKa and rxeKb; GID 1 is that of 10.77.0.K and 10.78.0.K. `ip link set pKa down`\n\
+                  pulls a cable. With COMMAND (one word: a line for the shell) that is run instead of the tests.\n\
+                  The last line is `N passed, N failed, N skipped`.",
+        flags: &[
+            Flag { name: "bench", value: None, help: "the figures of perftest too" },
+            Flag { name: "nodes", value: Some("N"), help: "how many nodes (2 to 8; default 3)" },
+            Flag { name: "long", value: None, help: "storms and soaks too" },
+        ],
+        run: verbs::verb,
+    },
+    Verb {
         name: "lint",
         summary: "the formatter and the linter, warnings as errors",
         operands: "",
@@ -61,7 +78,7 @@ const VERBS: &[Verb] = &[
     },
     Verb {
         name: "bench",
-        summary: "our figures beside a peer's: launch, pm, fs",
+        summary: "our figures beside a peer's: launch, pm, fs, fabric",
         operands: "AREA..|all",
         details: "One line a figure; `short` where a target is missed. Peers run in the same run on the same nodes.",
         flags: &[],

@@ -21,6 +21,16 @@ pub fn built(name: &str) -> Result<PathBuf, Error> {
     Ok(own.with_file_name(name))
 }
 
+/// The directory of everything that is built.
+pub fn target() -> Result<PathBuf, Error> {
+    // Programs stand in target/debug or target/release, those of tests one deeper.
+    let own = built("")?;
+    let target = own.ancestors().find(|path| path.join("CACHEDIR.TAG").exists());
+    target
+        .map(Path::to_path_buf)
+        .ok_or_else(|| Error::check("this program stands in cargo's target", own.display().to_string()))
+}
+
 /// Cargo, at the root of the repository.
 pub fn cargo(words: &str) -> Run {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());

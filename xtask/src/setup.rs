@@ -17,12 +17,21 @@ use crate::sys;
 const APT_LIMIT: Duration = Duration::from_secs(1_800);
 
 /// What the machine is wanted for.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Purpose {
     /// Building, and running the demo and the tests.
     Run,
     /// Measuring beside peers.
     Bench,
+    /// Soft-RoCE in a virtual machine.
+    Verbs,
+}
+
+impl Purpose {
+    /// Every purpose stands on the first; the others know nothing of each other.
+    fn includes(self, other: Self) -> bool {
+        other == self || other == Self::Run
+    }
 }
 
 /// One thing that must be there.
@@ -48,17 +57,40 @@ const NEEDS: &[Need] = &[
     Need { what: "mpiexec.hydra", package: "mpich", purpose: Purpose::Run },
     Need { what: "ssh", package: "openssh-client", purpose: Purpose::Bench },
     Need { what: "sshd", package: "openssh-server", purpose: Purpose::Bench },
+    Need { what: "iperf3", package: "iperf3", purpose: Purpose::Bench },
+    Need { what: "strace", package: "strace", purpose: Purpose::Bench },
+    Need { what: "qemu-system-x86_64", package: "qemu-system-x86", purpose: Purpose::Verbs },
+    Need { what: "timeout", package: "coreutils", purpose: Purpose::Verbs },
+    Need { what: "apt-get", package: "apt", purpose: Purpose::Verbs },
+    Need { what: "dpkg-deb", package: "dpkg", purpose: Purpose::Verbs },
+    Need { what: "depmod", package: "kmod", purpose: Purpose::Verbs },
+    Need { what: "xz", package: "xz-utils", purpose: Purpose::Verbs },
+    // The machine runs these of ours.
+    Need { what: "rdma", package: "iproute2", purpose: Purpose::Verbs },
+    Need { what: "ibv_rc_pingpong", package: "ibverbs-utils", purpose: Purpose::Verbs },
+    Need { what: "/etc/libibverbs.d/rxe.driver", package: "ibverbs-providers", purpose: Purpose::Verbs },
+    Need { what: "ib_send_lat", package: "perftest", purpose: Purpose::Verbs },
 ];
 
 /// The verb `setup`.
 pub fn verb(_given: &Given) -> Result<(), Error> {
     ready_for(Purpose::Bench)?;
+    if cfg!(target_arch = "x86_64") {
+        packages_for(Purpose::Verbs)?;
+    }
     println!("setup: everything is there");
     Ok(())
 }
 
 /// Makes the machine ready, or says what it lacks.
 pub fn ready_for(purpose: Purpose) -> Result<(), Error> {
+    packages_for(purpose)?;
+    fuse_device()?;
+    namespaces()
+}
+
+/// Installs the packages that are missing, or says which they are.
+pub fn packages_for(purpose: Purpose) -> Result<(), Error> {
     let missing = missing_packages(purpose, &found);
     if !missing.is_empty() {
         let os_release = fs::read_to_string("/etc/os-release").unwrap_or_default();
@@ -68,13 +100,12 @@ pub fn ready_for(purpose: Purpose) -> Result<(), Error> {
             return Err(Error::Missing(format!("apt-get brought no {}", told(&still))));
         }
     }
-    fuse_device()?;
-    namespaces()
+    Ok(())
 }
 
 /// What is missing: (thing, package).
 fn missing_packages(purpose: Purpose, found: &dyn Fn(&str) -> bool) -> Vec<(&'static str, &'static str)> {
-    let needed = NEEDS.iter().filter(|need| need.purpose <= purpose);
+    let needed = NEEDS.iter().filter(|need| purpose.includes(need.purpose));
     needed.filter(|need| !found(need.what)).map(|need| (need.what, need.package)).collect()
 }
 
@@ -215,8 +246,11 @@ mod tests {
 
     #[test]
     fn what_only_a_bench_needs_is_not_asked_for_otherwise() {
-        assert!(missing_packages(Purpose::Run, &|what| !what.starts_with("ssh")).is_empty());
-        assert_eq!(missing_packages(Purpose::Bench, &|what| !what.starts_with("ssh")).len(), 2);
+        let found = |what: &str| !what.starts_with("ssh") && what != "iperf3";
+        assert!(missing_packages(Purpose::Run, &found).is_empty());
+        assert_eq!(missing_packages(Purpose::Bench, &found).len(), 3);
+        assert!(missing_packages(Purpose::Bench, &|what| what != "qemu-system-x86_64").is_empty());
+        assert_eq!(missing_packages(Purpose::Verbs, &|what| what != "qemu-system-x86_64").len(), 1);
     }
 
     #[test]

@@ -13,6 +13,7 @@ use crate::place::{self, cargo, root};
 use crate::run::{self, Run};
 use crate::setup::{self, Purpose};
 use crate::tally::Tally;
+use crate::verbs;
 
 /// How long everything may take: set-up, lint, build and tests.
 const ALL: Duration = Duration::from_secs(20 * 60);
@@ -38,6 +39,9 @@ const BUDGETS: [(&str, u64); 12] = [
 ];
 /// The examples in documentation, all crates together.
 const DOC_BUDGET: u64 = 60;
+
+/// The fabric's tests on Soft-RoCE, with the machine that they run in.
+const VERBS_BUDGET: u64 = 120;
 
 /// The verb `test`.
 pub fn verb(given: &Given) -> Result<(), Error> {
@@ -97,6 +101,10 @@ impl Runner {
         for (package, budget) in BUDGETS {
             let rounds = if self.long { LONG_ROUNDS } else { 1 };
             all += self.row(package, budget, rounds, deadline, |limit| self.package(package, limit))?;
+        }
+        if verbs::is_there() {
+            let once = |limit| verbs::conformance(&self.filters, self.long, limit);
+            all += self.row("verbs in a VM", VERBS_BUDGET, 1, deadline, once)?;
         }
         // Each is compiled anew in every round; they do nothing that could go well once and wrong another time.
         all += self.row("doc examples", DOC_BUDGET, 1, deadline, |limit| self.doc_examples(limit))?;
@@ -188,8 +196,8 @@ fn test_programs() -> Result<Vec<(PathBuf, PathBuf)>, Error> {
     Ok(told.lines().filter_map(test_program).collect())
 }
 
-/// One line of cargo's JSON, if it tells of a test program.
-fn test_program(line: &str) -> Option<(PathBuf, PathBuf)> {
+/// One line of cargo's JSON, if it tells of a test program: the folder of its package and its path.
+pub fn test_program(line: &str) -> Option<(PathBuf, PathBuf)> {
     let is_test =
         line.contains(r#""reason":"compiler-artifact""#) && line.contains(r#""test":true},"features""#);
     let manifest = PathBuf::from(json_text(line, "manifest_path")?);
