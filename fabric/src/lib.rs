@@ -36,6 +36,7 @@ pub mod session;
 pub mod setup;
 mod source;
 mod status;
+pub mod transfer;
 #[doc(hidden)]
 pub mod verbs;
 mod wire;

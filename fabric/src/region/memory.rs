@@ -1,7 +1,8 @@
 //! The memory of a region.
 #![allow(unsafe_code)]
 
-use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
+use super::attachment::{Attachment, Attachments, DeviceUse};
+use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 use std::fmt;
 use std::io;
@@ -15,6 +16,7 @@ pub struct Memory {
     start: NonNull<u8>,
     length: usize,
     file: OwnedFd,
+    attachments: Attachments,
 }
 
 // SAFETY: the mapping belongs to this value alone and is only reached through raw copies, which say nothing about who else writes;
@@ -37,20 +39,18 @@ impl Memory {
     pub fn new(length: usize) -> io::Result<Arc<Memory>> {
         let file = memfd_create("ssi-region", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
         ftruncate(&file, length as u64)?;
-        Memory::map(file, length)
+        let memory = Memory::map(file, length)?;
+        // Another process that maps the file relies on its length, and shall only read it.
+        fcntl_add_seals(&memory.file, SealFlags::SHRINK | SealFlags::GROW | SealFlags::FUTURE_WRITE)?;
+        Ok(memory)
     }
 
-    /// Maps `length` bytes of a memory file that another end passed over. It must be at least so long and never shrink (sealed),
-    /// which whoever receives the descriptor checks before.
-    ///
-    /// # Errors
-    /// The system cannot map it.
-    pub fn map(file: OwnedFd, length: usize) -> io::Result<Arc<Memory>> {
+    fn map(file: OwnedFd, length: usize) -> io::Result<Arc<Memory>> {
         let protection = ProtFlags::READ | ProtFlags::WRITE;
         // SAFETY: a fresh shared mapping at an address that the kernel chooses; it is unmapped once, in drop.
         let start = unsafe { mmap(std::ptr::null_mut(), length, protection, MapFlags::SHARED, &file, 0) }?;
         let start = NonNull::new(start.cast()).ok_or_else(|| io::Error::other("mmap gave the null page"))?;
-        Ok(Arc::new(Memory { start, length, file }))
+        Ok(Arc::new(Memory { start, length, file, attachments: Attachments::default() }))
     }
 
     /// Its length in bytes.
@@ -67,11 +67,33 @@ impl Memory {
     pub fn address(&self) -> *mut u8 {
         self.start.as_ptr()
     }
+
+    /// The registration for this device and use.
+    pub fn attached(&self, which: DeviceUse) -> Option<Arc<dyn Attachment>> {
+        self.attachments.find(which)
+    }
+
+    /// Keeps a device's registration of this memory for as long as the memory lives or until [`Memory::conceal`]. False (and the
+    /// registration is not kept, so the caller ends it) if there is one for this use already, or too many.
+    pub fn attach(&self, which: DeviceUse, attachment: Arc<dyn Attachment>) -> bool {
+        self.attachments.add(which, attachment)
+    }
+
+    /// Takes the memory away from all devices through which peers could reach it. When it returns true, no peer's device
+    /// touches it any more; when false, that is not known, and the memory must serve no other use.
+    pub fn conceal(&self) -> bool {
+        self.attachments.conceal()
+    }
 }
 
 impl Drop for Memory {
     fn drop(&mut self) {
-        // SAFETY: mapped in `map` with this length; nobody holds a Span any more, for each holds an Arc of this.
+        if !self.attachments.end_all() {
+            // A device may still write there: the mapping stays, so nothing else can ever lie at its address.
+            return;
+        }
+        // SAFETY: mapped in `map` with this length; nobody holds a Span any more, for each holds an Arc of this; no device
+        // knows it any more, for all attachments have ended.
         let unmapped = unsafe { munmap(self.start.as_ptr().cast(), self.length) };
         debug_assert!(unmapped.is_ok(), "a mapping of ours can be unmapped");
     }
@@ -145,6 +167,7 @@ impl Span {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
     #[test]
     fn what_is_filled_in_comes_out_and_stays_inside() {
@@ -157,6 +180,32 @@ mod tests {
         assert!(Span::of(&memory, 5, 6).is_none());
         assert!(span.part(6, 1).is_none());
         assert!(Span::of(&memory, usize::MAX, 2).is_none());
+    }
+
+    struct Registered(AtomicBool, AtomicBool);
+
+    impl Attachment for Registered {
+        fn end(&self) -> bool {
+            self.0.store(true, Relaxed);
+            self.1.load(Relaxed)
+        }
+    }
+
+    #[test]
+    fn what_peers_reach_ends_with_conceal_and_the_rest_with_the_memory() {
+        let memory = Memory::new(1).unwrap();
+        let both: [Arc<Registered>; 2] =
+            std::array::from_fn(|_| Arc::new(Registered(false.into(), true.into())));
+        let [own, exposed] = [false, true].map(|exposed| DeviceUse { device: 3, exposed });
+        assert!(memory.attach(own, both[0].clone()) && memory.attach(exposed, both[1].clone()));
+        assert!(!memory.attach(own, both[1].clone()), "one for each use");
+        both[1].1.store(false, Relaxed);
+        assert!(!memory.conceal(), "the device did not confirm");
+        both[1].1.store(true, Relaxed);
+        assert!(memory.conceal() && memory.attached(exposed).is_none());
+        assert!(!both[0].0.load(Relaxed) && memory.attached(own).is_some());
+        drop(memory);
+        assert!(both[0].0.load(Relaxed));
     }
 
     #[test]

@@ -1,0 +1,3 @@
+//! Transfers in a world made of seeds.
+
+mod trips;
