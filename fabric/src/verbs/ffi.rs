@@ -87,12 +87,8 @@ pub struct Srq {
 #[repr(C)]
 pub struct Qp {
     pub context: *mut Context,
-    pub qp_context: *mut c_void,
-    pub pd: *mut Pd,
-    pub send_cq: *mut Cq,
-    pub recv_cq: *mut Cq,
-    pub srq: *mut Srq,
-    pub handle: u32,
+    _parts: [*mut c_void; 5],
+    _handle: u32,
     pub qp_num: u32,
 }
 
@@ -100,14 +96,11 @@ pub struct Qp {
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct DeviceAttr {
-    pub fw_ver: [u8; 64],
-    pub node_guid: u64,
-    pub sys_image_guid: u64,
+    _fw_ver: [u8; 64],
+    _guids: [u64; 2],
     pub max_mr_size: u64,
     pub page_size_cap: u64,
-    pub vendor_id: u32,
-    pub vendor_part_id: u32,
-    pub hw_ver: u32,
+    _vendor: [u32; 3],
     pub max_qp: c_int,
     pub max_qp_wr: c_int,
     pub device_cap_flags: u32,
@@ -118,18 +111,14 @@ pub struct DeviceAttr {
     pub max_mr: c_int,
     pub max_pd: c_int,
     pub max_qp_rd_atom: c_int,
-    pub max_ee_rd_atom: c_int,
-    pub max_res_rd_atom: c_int,
+    _max_rd_atom: [c_int; 2],
     pub max_qp_init_rd_atom: c_int,
     pub max_ee_init_rd_atom: c_int,
     pub atomic_cap: c_int,
-    pub max_ee: c_int,
-    pub max_rdd: c_int,
+    _max_ee: [c_int; 2],
     pub max_mw: c_int,
-    pub max_raw: [c_int; 2],
-    pub max_mcast: [c_int; 3],
-    pub max_ah: c_int,
-    pub max_fmr: [c_int; 2],
+    /// Raw queue pairs, multicast, address handles, fast regions.
+    _max_others: [c_int; 8],
     pub max_srq: c_int,
     pub max_srq_wr: c_int,
     pub max_srq_sge: c_int,
@@ -151,21 +140,13 @@ pub struct PortAttr {
     pub gid_tbl_len: c_int,
     pub port_cap_flags: u32,
     pub max_msg_sz: u32,
-    pub bad_pkey_cntr: u32,
-    pub qkey_viol_cntr: u32,
+    _counters: [u32; 2],
     pub pkey_tbl_len: u16,
     pub lid: u16,
-    pub sm_lid: u16,
-    pub lmc: u8,
-    pub max_vl_num: u8,
-    pub sm_sl: u8,
-    pub subnet_timeout: u8,
-    pub init_type_reply: u8,
-    pub active_width: u8,
-    pub active_speed: u8,
-    pub phys_state: u8,
+    /// Of the subnet manager, virtual lanes, width, speed.
+    _subnet: [u8; 10],
     pub link_layer: u8,
-    pub flags: u8,
+    _flags: u8,
     pub port_cap_flags2: u16,
 }
 
@@ -386,10 +367,7 @@ pub struct Wc {
     pub qp_num: u32,
     pub src_qp: u32,
     pub wc_flags: u32,
-    pub pkey_index: u16,
-    pub slid: u16,
-    pub sl: u8,
-    pub dlid_path_bits: u8,
+    _path: [u16; 3],
 }
 
 pub const WC_RECV_RDMA_WITH_IMM: u32 = (1 << 7) + 1;
