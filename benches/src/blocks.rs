@@ -6,12 +6,12 @@
 pub const BLOCKS_MIN: usize = 5;
 
 /// What was measured, one value a block.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Blocks {
+#[derive(Debug, Clone, PartialEq)]
+pub struct Blocks<T = f64> {
     /// Ours.
-    pub ours: Vec<f64>,
+    pub ours: Vec<T>,
     /// The peer's.
-    pub peer: Vec<f64>,
+    pub peer: Vec<T>,
 }
 
 /// The middle of some values and how far they lie apart.
@@ -26,16 +26,16 @@ pub struct Spread {
 }
 
 /// Takes `count` blocks of each side by turns; fewer than [`BLOCKS_MIN`] are raised to it. A block gives one value, in
-/// whatever unit both sides agree on.
+/// whatever unit both sides agree on, or several of them.
 ///
 /// # Errors
 /// The first error of either side.
-pub fn alternate<E>(
+pub fn alternate<T, E>(
     count: usize,
-    mut ours: impl FnMut() -> Result<f64, E>,
-    mut peer: impl FnMut() -> Result<f64, E>,
-) -> Result<Blocks, E> {
-    let mut blocks = Blocks::default();
+    mut ours: impl FnMut() -> Result<T, E>,
+    mut peer: impl FnMut() -> Result<T, E>,
+) -> Result<Blocks<T>, E> {
+    let mut blocks = Blocks { ours: Vec::new(), peer: Vec::new() };
     for turn in 0..count.max(BLOCKS_MIN) {
         if turn % 2 == 0 {
             blocks.ours.push(ours()?);

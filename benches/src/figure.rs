@@ -1,6 +1,6 @@
 //! One line a figure: `fabric.tcp.call64.p50   ours 21.3us   peer bare-tcp 18.9us   ratio 1.13   target <=1.30   ok`.
 //!
-//! Invariant: only ratios have targets; the ratio is always ours / peer's, whatever the unit.
+//! Invariant: the ratio is always ours / peer's, whatever the unit; a figure without a peer may have a limit instead.
 
 use std::fmt;
 
@@ -15,9 +15,13 @@ pub enum Unit {
     PerSecond,
     /// Throughput: values are MiB a second.
     MibPerSecond,
+    /// How many of something, of each call for example.
+    Count,
+    /// Memory: values are KiB.
+    Kib,
 }
 
-/// What the ratio should be.
+/// What the ratio, or the value itself, should be.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Target {
     /// None: the figure is printed for its own sake.
@@ -26,6 +30,8 @@ pub enum Target {
     AtMost(f64),
     /// Ours is at least so many times the peer's: rates.
     AtLeast(f64),
+    /// Ours itself is at most this, in the figure's unit: where there is no peer.
+    Limit(f64),
 }
 
 /// A figure beside a peer's.
@@ -56,19 +62,24 @@ impl Figure {
         Some(Self { name: name.to_owned(), ours, peer: None, unit, target: Target::None })
     }
 
+    /// The same figure with another target.
+    pub fn with_target(self, target: Target) -> Self {
+        Self { target, ..self }
+    }
+
     /// Ours / the peer's, of the medians; `None` without a peer or if its median is 0.
     pub fn ratio(&self) -> Option<f64> {
         let (_, peer) = self.peer.as_ref()?;
         (peer.median != 0.0).then(|| self.ours.median / peer.median)
     }
 
-    /// Whether the target is met; `None` if there is none, or no ratio.
+    /// Whether the target is met; `None` if there is none, or no ratio for it.
     pub fn is_met(&self) -> Option<bool> {
-        let ratio = self.ratio()?;
         match self.target {
             Target::None => None,
-            Target::AtMost(limit) => Some(ratio <= limit),
-            Target::AtLeast(limit) => Some(ratio >= limit),
+            Target::AtMost(limit) => Some(self.ratio()? <= limit),
+            Target::AtLeast(limit) => Some(self.ratio()? >= limit),
+            Target::Limit(limit) => Some(self.ours.median <= limit),
         }
     }
 
@@ -98,6 +109,7 @@ impl fmt::Display for Figure {
             Target::None => {}
             Target::AtMost(limit) => write!(out, "   target <={limit:.2}")?,
             Target::AtLeast(limit) => write!(out, "   target >={limit:.2}")?,
+            Target::Limit(limit) => write!(out, "   target <={}", self.unit.shown(limit))?,
         }
         match self.is_met() {
             Some(true) => write!(out, "   ok"),
@@ -118,6 +130,8 @@ impl Unit {
             Self::PerSecond if value.abs() >= 100.0 => format!("{value:.0}/s"),
             Self::PerSecond => format!("{value:.1}/s"),
             Self::MibPerSecond => format!("{value:.0}MiB/s"),
+            Self::Count => format!("{value:.2}"),
+            Self::Kib => format!("{value:.1}KiB"),
         }
     }
 }
@@ -163,6 +177,15 @@ mod tests {
         let alone = Figure::alone("pm.kill.remote.p50", &[120.0, 130.0, 140.0], Unit::Micros).unwrap();
         assert_eq!(alone.to_string(), "pm.kill.remote.p50   ours 130.0us");
         assert_eq!(alone.spread(), "spread ours 120.0us..140.0us (15 %)");
+    }
+
+    #[test]
+    fn a_figure_without_a_peer_may_have_a_limit() {
+        let alone = |value: f64| Figure::alone("fabric.idle_peer.kib", &[value; 5], Unit::Kib).unwrap();
+        let line = alone(31.24).with_target(Target::Limit(48.0)).to_string();
+        assert_eq!(line, "fabric.idle_peer.kib   ours 31.2KiB   target <=48.0KiB   ok");
+        assert_eq!(alone(48.1).with_target(Target::Limit(48.0)).is_met(), Some(false));
+        assert_eq!(alone(1.0).with_target(Target::AtMost(2.0)).is_met(), None);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Files: the cluster's filesystem beside the host's disk below it.
 
-use super::{cluster, in_view, on_host, print};
+use super::cluster::{cluster, in_view, on_host};
+use super::print;
 use crate::Error;
 use ssi_benches::{Target, Unit, alternate};
 

@@ -1,6 +1,7 @@
 //! Starting things elsewhere: `onnode` beside ssh, `ssirun` beside Hydra.
 
-use super::{cluster, in_view, number, on_host, own_path, print};
+use super::cluster::{cluster, in_view, number, on_host};
+use super::{own_path, print};
 use crate::Error;
 use ssi_benches::{Target, Unit, alternate};
 use ssi_tests::Cluster;

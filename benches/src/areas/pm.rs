@@ -1,6 +1,7 @@
 //! Processes: what the view costs a local system call, and what a foreign kill takes.
 
-use super::{cluster, in_view, on_host, print};
+use super::cluster::{cluster, in_view, on_host};
+use super::print;
 use crate::Error;
 use ssi_benches::{Figure, Target, Unit, alternate};
 use std::io::{BufRead, BufReader};

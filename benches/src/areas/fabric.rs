@@ -1,0 +1,70 @@
+//! The fabric beside the least that does the same: bare sockets, cache lines, futexes, copies; and beside gRPC and iperf3.
+//!
+//! Both sides of every figure are pairs of processes of this binary, a core each, made anew for each block.
+
+mod bulk;
+mod calls;
+mod contest;
+mod cost;
+mod ours;
+mod pair;
+mod peers;
+mod sample;
+mod side;
+mod verbs;
+
+use crate::Error;
+use contest::Contest;
+use pair::Pair;
+
+pub use side::run as run_side;
+pub use verbs::run as run_verbs;
+
+/// All contests, in the order in which they are printed.
+fn contests() -> impl Iterator<Item = &'static Contest> {
+    calls::TCP.iter().chain(bulk::TCP).chain(calls::SHM).chain(bulk::SHM)
+}
+
+/// Measures and prints all figures whose names contain `part`.
+pub fn run(part: &str) -> Result<(), Error> {
+    println!(
+        "# on two cores: the server of each pair on core 0, the driver on core 1; spread over blocks behind each figure"
+    );
+    for contest in contests() {
+        contest.run(part)?;
+    }
+    if part.is_empty() || "peer.iperf3.one_stream".contains(part) {
+        bulk::beside()?;
+    }
+    costs(part)
+}
+
+/// What a call costs beside time.
+fn costs(part: &str) -> Result<(), Error> {
+    const SERVE: &str = "ours.serve tcp encrypted sleep";
+    let pair = |count: u32| Pair::new(SERVE, &format!("ours.call tcp encrypted sleep {count} 1 1"));
+    if "fabric.tcp.call64.allocations".contains(part) {
+        println!("# allocations of one call, both sides together");
+        cost::allocations("fabric.tcp.call64.allocations", &pair(20_000))?;
+    }
+    if "fabric.tcp.call64.syscalls".contains(part) {
+        println!("# system calls of one call (strace -f -c of 4,000 and of 8,000 calls, their difference)");
+        cost::system_calls("fabric.tcp.call64.syscalls", "ours", pair)?;
+        let bare = |count: u32| Pair::new("tcp.serve block", &format!("tcp.drive block {count}"));
+        cost::system_calls("fabric.tcp.call64.syscalls", "bare-tcp-blocking", bare)?;
+    }
+    Ok(())
+}
+
+/// Measures the peers alone, each once: what this machine can do.
+pub fn run_peers() -> Result<(), Error> {
+    let mut seen = Vec::new();
+    for contest in contests().filter(|contest| {
+        let new = !seen.contains(&contest.beside);
+        seen.push(contest.beside);
+        new
+    }) {
+        contest.run_peer()?;
+    }
+    bulk::beside()
+}
