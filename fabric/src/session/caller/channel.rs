@@ -230,14 +230,15 @@ impl Channel {
         if call.state == State::Again {
             self.again.retain(|other| *other != slot);
         }
-        if !call.cancelled {
+        if call.cancelled {
+            self.notices.retain(|notice| (notice.slot, notice.sequence) != (slot, sequence));
+        } else {
             out.push(Completed { ticket: call.request.ticket, verdict: header.verdict, message });
         }
         call.end();
         self.free.push(slot);
         self.sendings.give_up(slot);
         self.assemblies.forget(slot, sequence);
-        self.notices.retain(|notice| (notice.slot, notice.sequence) != (slot, sequence));
         if header.head as usize + header.bulk as usize > KEPT_BYTES_MAX {
             self.notices.push_back(Notice { kind: Kind::Taken, slot, sequence, link: None });
         }
