@@ -60,7 +60,7 @@ const NEEDS: &[Need] = &[
     Need { what: "iperf3", package: "iperf3", purpose: Purpose::Bench },
     Need { what: "strace", package: "strace", purpose: Purpose::Bench },
     Need { what: "qemu-system-x86_64", package: "qemu-system-x86", purpose: Purpose::Verbs },
-    Need { what: "timeout", package: "coreutils", purpose: Purpose::Verbs },
+    Need { what: "setpriv", package: "util-linux", purpose: Purpose::Verbs },
     Need { what: "apt-get", package: "apt", purpose: Purpose::Verbs },
     Need { what: "dpkg-deb", package: "dpkg", purpose: Purpose::Verbs },
     Need { what: "depmod", package: "kmod", purpose: Purpose::Verbs },

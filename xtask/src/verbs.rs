@@ -28,6 +28,8 @@ const COMMAND_LIMIT: Duration = Duration::from_secs(600);
 /// Two talk; the third is whom they do not talk to.
 const NODES: u32 = 3;
 const NODES_MAX: u32 = 8;
+/// What the tests are called as a whole.
+const WHOLE: &str = "verbs in a virtual machine";
 
 /// The verb `test-verbs`.
 pub fn verb(given: &Given) -> Result<(), Error> {
@@ -45,7 +47,13 @@ pub fn verb(given: &Given) -> Result<(), Error> {
         return command(&machine, &given.operands);
     }
     let begin = Instant::now();
-    let mut all = tests(&machine, &[], long, TESTS_LIMIT, &mut |line| println!("{line}"))?;
+    // Only what tells of a test: the rest is shown again where it matters.
+    let print = &mut |line: &str| {
+        if line.starts_with("test ") && !line.starts_with("test result:") {
+            println!("{line}");
+        }
+    };
+    let mut all = tests(&machine, &[], long, TESTS_LIMIT, print)?;
     if given.has("bench") {
         all += figures::measured(&machine, FIGURES_LIMIT)?;
     }
@@ -66,9 +74,10 @@ pub fn conformance(filters: &[String], long: bool, limit: Duration) -> Result<Ta
     if !filters.is_empty() && Suite::built(filters)?.is_empty() {
         return Ok(Tally::default());
     }
-    match machine(NODES)? {
-        Ok(machine) => tests(&machine, filters, long, limit, &mut |_| {}),
-        Err(why) => Ok(skipped(&why)),
+    match machine(NODES) {
+        Ok(Ok(machine)) => tests(&machine, filters, long, limit, &mut |_| {}),
+        Ok(Err(why)) => Ok(skipped(&why)),
+        Err(error) => broken(error),
     }
 }
 
@@ -84,16 +93,18 @@ fn machine(nodes: u32) -> Result<Result<Machine, String>, Error> {
     }
     match setup::packages_for(Purpose::Verbs).and_then(|()| Machine::ready(nodes)) {
         Ok(machine) => Ok(Ok(machine)),
-        Err(error @ (Error::Missing(_) | Error::Command { .. })) => {
-            Ok(Err(error.to_string().lines().collect::<Vec<_>>().join("; ")))
-        }
+        Err(Error::Missing(why)) => Ok(Err(why.lines().map(str::trim).collect::<Vec<_>>().join("; "))),
         Err(error) => Err(error),
     }
 }
 
 fn skipped(why: &str) -> Tally {
-    let name = "verbs in a virtual machine".to_owned();
-    Tally { skipped: 1, reasons: [(name, why.to_owned())].into(), ..Tally::default() }
+    Tally { skipped: 1, reasons: [(WHOLE.to_owned(), why.to_owned())].into(), ..Tally::default() }
+}
+
+/// What went wrong as a whole is one failure, but an interruption stays one.
+fn broken(error: Error) -> Result<Tally, Error> {
+    if error.is_interruption() { Err(error) } else { Ok(Tally::broken(WHOLE, &error.to_string())) }
 }
 
 /// Boots once and runs every test.
@@ -109,10 +120,7 @@ fn tests(
     let parts = suite.parts(long, limit.saturating_sub(BOOT_LIMIT));
     let outcomes = match machine.run(&parts, limit, &mut |_, line| print(line)) {
         Ok(outcomes) => outcomes,
-        Err(error @ Error::Command { .. }) => {
-            return Ok(Tally::broken("verbs in a virtual machine", &error.to_string()));
-        }
-        Err(error) => return Err(error),
+        Err(error) => return broken(error),
     };
     Ok(suite.counted(&parts, &outcomes))
 }

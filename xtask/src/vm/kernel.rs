@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use crate::error::Error;
 use crate::run::Run;
+use crate::sys;
 
 /// The package that depends on the newest kernel.
 const NEWEST: &str = "linux-image-amd64";
@@ -57,12 +58,7 @@ pub fn ready(cache: &Path) -> Result<PathBuf, Error> {
 
 /// Downloads and unpacks in `stage`; gives the directory that holds what is needed.
 fn fetch(stage: &Path) -> Result<PathBuf, Error> {
-    let depends = Run::line("apt-cache depends").args([NEWEST]).checked()?.text();
-    let package = kernel_package(&depends)
-        .ok_or_else(|| Error::Missing(format!("the package index has no {NEWEST} (apt-get update?)")))?;
-    println!("test-verbs: fetching {package} and {BUSYBOX} (unpacked, not installed)");
-    let download = Run::line("apt-get download -q -o APT::Sandbox::User=root").args([package, BUSYBOX]);
-    download.directory(stage).limit(DOWNLOAD_LIMIT).checked()?;
+    let package = downloaded(stage)?;
     let (tree, whole) = (stage.join("tree"), stage.join("whole"));
     fs::create_dir(&whole).map_err(Error::io("make a directory"))?;
     for deb in files_of(stage)?.iter().filter(|path| path.extension().is_some_and(|end| end == "deb")) {
@@ -78,6 +74,33 @@ fn fetch(stage: &Path) -> Result<PathBuf, Error> {
         .checked()?;
     take_modules(&tree.join("lib/modules").join(version), &whole)?;
     Ok(whole)
+}
+
+/// Downloads the packages; gives the name of the kernel's. Without them there can be no machine, which is no failure.
+fn downloaded(stage: &Path) -> Result<String, Error> {
+    let missing = |error: Error| match error {
+        Error::Interrupted => error,
+        error => Error::Missing(format!("cannot get a kernel: {error}")),
+    };
+    match download(stage) {
+        Err(Error::Interrupted) => Err(Error::Interrupted),
+        // The index may be absent, or older than what there is now.
+        Err(_) if sys::is_root() => {
+            Run::line("apt-get update -q").limit(DOWNLOAD_LIMIT).checked().map_err(missing)?;
+            download(stage).map_err(missing)
+        }
+        other => other.map_err(missing),
+    }
+}
+
+fn download(stage: &Path) -> Result<String, Error> {
+    let depends = Run::line("apt-cache depends").args([NEWEST]).checked()?.text();
+    let package = kernel_package(&depends)
+        .ok_or_else(|| Error::Missing(format!("the package index has no {NEWEST}")))?;
+    println!("test-verbs: fetching {package} and {BUSYBOX} (unpacked, not installed)");
+    let run = Run::line("apt-get download -q -o APT::Sandbox::User=root").args([package, BUSYBOX]);
+    run.directory(stage).limit(DOWNLOAD_LIMIT).checked()?;
+    Ok(package.to_owned())
 }
 
 /// `  Depends: linux-image-6.1.0-56-amd64`

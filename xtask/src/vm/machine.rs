@@ -1,7 +1,7 @@
 //! Booting the machine, with hardware acceleration where a machine was seen to boot with it, else emulated.
 //!
-//! Invariant: the emulator ends with us: by ^C, by a deadline, by an error, and if we are killed, by a time limit of its
-//! own. Its directory is gone after every run.
+//! Invariant: the emulator ends with us: by ^C, by a deadline, by an error, and by the kernel's hand if we are killed. Its
+//! directory is gone after every run; one that a killed run has left goes with the next.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,8 +15,6 @@ use crate::run::{Background, Run};
 
 /// A machine with hardware acceleration is up in a second or two, if it comes up at all.
 const PROBE_LIMIT: Duration = Duration::from_secs(15);
-/// How much longer than we wait the emulator may run if we were killed.
-const ORPHAN_GRACE: Duration = Duration::from_secs(10);
 /// Where the host's root appears first; rxe, the switch and tests with a few regions fit easily.
 const MEMORY_MIB: u32 = 1_536;
 const CONSOLE_LINES_SHOWN: usize = 30;
@@ -90,7 +88,7 @@ impl Machine {
         let (root, target) = (place::root(), place::target()?);
         let first = guest::first_files(&self.kernel, self.nodes, parts, &[&root, &target])?;
         fs::write(place.0.join("first-files"), first).map_err(Error::io("write the first file system"))?;
-        let mut running = self.command(&place.0, limit).start()?;
+        let mut running = self.command(&place.0).start()?;
         let mut report = Report::new(parts.len());
         let outcome = follow(&mut running, &mut report, limit, told);
         running.stop();
@@ -123,15 +121,13 @@ impl Machine {
         }
     }
 
-    fn command(&self, place: &Path, limit: Duration) -> Run {
-        let own_limit = (limit + ORPHAN_GRACE).as_secs().to_string();
+    fn command(&self, place: &Path) -> Run {
         let inside = |name: &str| place.join(name).display().to_string();
         let words = [
-            "timeout",
-            "--foreground",
-            "-s",
+            // It is killed if we are.
+            "setpriv",
+            "--pdeathsig",
             "KILL",
-            &own_limit,
             "qemu-system-x86_64",
             "-accel",
             self.accelerator,
@@ -244,9 +240,9 @@ mod tests {
     }
 
     #[test]
-    fn the_emulator_has_a_time_limit_of_its_own_and_reads_only() {
-        let line = machine(Path::new("/c")).command(Path::new("/c/run.1"), Duration::from_secs(60)).shown();
-        assert!(line.starts_with("timeout --foreground -s KILL 70 qemu-system-x86_64 -accel tcg"), "{line}");
+    fn the_emulator_dies_with_us_and_reads_only() {
+        let line = machine(Path::new("/c")).command(Path::new("/c/run.1")).shown();
+        assert!(line.starts_with("setpriv --pdeathsig KILL qemu-system-x86_64 -accel tcg"), "{line}");
         assert!(line.contains("readonly=on") && line.contains("-initrd /c/run.1/first-files"), "{line}");
     }
 
