@@ -26,6 +26,7 @@
 
 mod initiator;
 mod job;
+mod op;
 mod outgoing;
 mod pieces;
 mod ranges;

@@ -3,55 +3,14 @@
 //! Owns their tickets, slots and sequences. Invariant: a slot that was in use for a write, or for a read that was given up, is used again
 //! only when the target has said `Done` for it; every ticket that was taken is given back exactly once, by `finished` or `drain`.
 
+use super::op::Op;
 use super::outgoing::Outgoing;
-use super::pieces::Pieces;
 use super::{Finished, NativePiece, NotTaken, PIECE_BYTES, PIECES_MAX, SLOTS_MAX, TransferOp, WAITING_MAX};
 use crate::frame::{Access, Header, Kind, Verdict, WireError};
 use crate::provider::{Frame, Place};
 use crate::session::{LinkId, Ticket};
 use std::cmp::Ordering;
 use std::collections::VecDeque;
-
-/// A ticket's transfers: one write, or one read for each of its pieces (the target cuts what it sends, and does not know them).
-#[derive(Debug)]
-struct Op {
-    ticket: Ticket,
-    what: TransferOp,
-    /// Parts that were started.
-    started: usize,
-    running: usize,
-    /// Where in the remote region the next part begins, and where the last ends.
-    offset: u64,
-    end: u64,
-    verdict: Verdict,
-}
-
-impl Op {
-    /// How many transfers it takes.
-    fn parts(&self) -> usize {
-        if self.what.write { 1 } else { self.what.pieces.len().max(1) }
-    }
-
-    /// The access and memory of the next part.
-    fn next_part(&mut self) -> (Access, Pieces) {
-        let key = &self.what.key;
-        let pieces = if self.what.write {
-            Pieces::of(std::mem::take(&mut self.what.pieces))
-        } else {
-            Pieces::of(self.what.pieces.get(self.started).cloned().into_iter().collect())
-        };
-        let access = Access {
-            region: key.region,
-            token: key.token,
-            epoch: key.epoch,
-            notify: self.what.write && self.what.notify,
-            offset: self.offset,
-            length: pieces.length(),
-            at: 0,
-        };
-        (access, pieces)
-    }
-}
 
 #[derive(Debug, Default)]
 struct Slot {

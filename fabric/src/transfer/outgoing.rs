@@ -89,7 +89,8 @@ impl Outgoing {
     pub(super) fn wants_frame(&self) -> bool {
         let by_frames = matches!(self.route, Route::Open | Route::Framed);
         let bytes = self.write && (self.cursor < self.access.length || self.again.count() > 0);
-        by_frames && self.done.is_none() && (self.to_say || !self.cancelled && bytes)
+        // A `Done` that was on its way already takes back no asking again: what it speaks of may be lost.
+        by_frames && (self.to_say || bytes && !self.cancelled && self.done.is_none())
     }
 
     /// True while a device could take a piece.
@@ -321,8 +322,8 @@ impl Outgoing {
 
     /// How it ended for its ticket, once nothing touches our memory for it any more.
     pub(super) fn verdict(&self) -> Option<Verdict> {
-        let touched = !self.write && !(self.placing.is_empty() && self.works.is_empty());
-        if touched {
+        let untouched = self.placing.is_empty() && self.works.is_empty();
+        if !self.write && !untouched {
             return None;
         }
         if self.cancelled {

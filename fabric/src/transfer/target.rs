@@ -89,6 +89,7 @@ impl Target {
             Ok(span) => span,
             Err(verdict) => {
                 job.end(verdict);
+                job.settle();
                 self.settle(header.slot);
                 return Ok(Place::Skip);
             }
