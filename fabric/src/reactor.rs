@@ -1,11 +1,19 @@
 //! What the engine sleeps on: descriptors that become ready.
 //!
-//! Owns one epoll set, whose own descriptor can be watched by another loop (a runtime), so the engine can be driven by whoever waits.
+//! Owns one epoll set, whose own descriptor can be watched by another loop (a runtime), so the engine can be driven by whoever waits;
+//! and the buffers that links borrow while bytes are on their way.
 //! Invariant: a token is reported only while a descriptor is watched under it.
 
+mod buffers;
+
+pub use buffers::{Buffers, RECEIVE_BYTES};
+
 use rustix::event::epoll;
+use std::collections::BTreeMap;
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Whom a ready descriptor concerns.
@@ -29,7 +37,10 @@ const EVENTS_MAX: usize = 128;
 /// A set of watched descriptors.
 pub struct Reactor {
     set: OwnedFd,
-    events: Vec<epoll::Event>,
+    /// The streams, and whether the other end was seen to have closed.
+    streams: BTreeMap<Token, bool>,
+    hung_up: usize,
+    buffers: Arc<Buffers>,
 }
 
 impl Reactor {
@@ -39,7 +50,12 @@ impl Reactor {
     /// The system gives no descriptor.
     pub fn new() -> io::Result<Reactor> {
         let set = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-        Ok(Reactor { set, events: Vec::with_capacity(EVENTS_MAX) })
+        Ok(Reactor { set, streams: BTreeMap::new(), hung_up: 0, buffers: Arc::default() })
+    }
+
+    /// The buffers that links of this reactor share.
+    pub fn buffers(&self) -> &Arc<Buffers> {
+        &self.buffers
     }
 
     /// Watches a descriptor, edge-triggered: it is reported when it *becomes* readable or writable, so whoever is told reads until
@@ -69,6 +85,35 @@ impl Reactor {
         Ok(epoll::delete(&self.set, descriptor)?)
     }
 
+    /// Watches a connection as [`Reactor::watch`] does, and remembers when its other end closes: a reader that stops at a short read,
+    /// because nothing more is there, is told by [`Reactor::hung_up`] that the end is.
+    ///
+    /// # Errors
+    /// epoll_ctl(2).
+    pub fn watch_stream(&mut self, stream: impl AsFd, token: Token) -> io::Result<()> {
+        self.watch(stream, token)?;
+        self.streams.insert(token, false);
+        Ok(())
+    }
+
+    /// Watches a connection no more.
+    ///
+    /// # Errors
+    /// epoll_ctl(2).
+    pub fn forget_stream(&mut self, stream: impl AsFd, token: Token) -> io::Result<()> {
+        if self.streams.remove(&token) == Some(true) {
+            self.hung_up -= 1;
+        }
+        self.forget(stream)
+    }
+
+    /// True once a wait has seen that the other end of this stream sends no more: it must be read to its end now, for nothing more
+    /// will be reported.
+    #[inline]
+    pub fn hung_up(&self, token: Token) -> bool {
+        self.hung_up > 0 && self.streams.get(&token) == Some(&true)
+    }
+
     /// Waits until something is ready, at most `longest` (`None`: for ever), and appends it to `out`.
     ///
     /// # Errors
@@ -78,21 +123,27 @@ impl Reactor {
             tv_sec: i64::try_from(length.as_secs()).unwrap_or(i64::MAX),
             tv_nsec: i64::from(length.subsec_nanos()),
         });
-        self.events.clear();
-        match epoll::wait(&self.set, rustix::buffer::spare_capacity(&mut self.events), longest.as_ref()) {
-            Ok(_) => {}
+        // On the stack: an event may hold a pointer, so a reactor that kept them could not go from thread to thread.
+        let mut space = [MaybeUninit::uninit(); EVENTS_MAX];
+        let events = match epoll::wait(&self.set, &mut space[..], longest.as_ref()) {
+            Ok((events, _)) => events,
             Err(rustix::io::Errno::INTR) => return Ok(()),
             Err(error) => return Err(error.into()),
-        }
-        out.extend(self.events.iter().map(|event| {
-            let flags = event.flags;
+        };
+        for event in events {
+            let (token, flags) = (Token(event.data.u64()), event.flags);
             let over = epoll::EventFlags::HUP | epoll::EventFlags::ERR | epoll::EventFlags::RDHUP;
-            Ready {
-                token: Token(event.data.u64()),
+            if flags.intersects(over)
+                && let Some(seen) = self.streams.get_mut(&token)
+            {
+                self.hung_up += usize::from(!std::mem::replace(seen, true));
+            }
+            out.push(Ready {
+                token,
                 readable: flags.intersects(epoll::EventFlags::IN | over),
                 writable: flags.intersects(epoll::EventFlags::OUT | over),
-            }
-        }));
+            });
+        }
         Ok(())
     }
 }
@@ -123,5 +174,27 @@ mod tests {
         reactor.forget(&ours).unwrap();
         reactor.wait(Some(Duration::ZERO), &mut out).unwrap();
         assert!(out.is_empty());
+    }
+
+    #[test]
+    fn a_reactor_goes_from_thread_to_thread() {
+        fn goes<T: Send>(_: &T) {}
+        goes(&Reactor::new().unwrap());
+    }
+
+    #[test]
+    fn the_end_of_a_stream_is_remembered_until_it_is_forgotten() {
+        let mut reactor = Reactor::new().unwrap();
+        let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+        reactor.watch_stream(&ours, Token(7)).unwrap();
+        let mut out = Vec::new();
+        std::io::Write::write_all(&mut &theirs, b"x").unwrap();
+        reactor.wait(None, &mut out).unwrap();
+        assert!(!reactor.hung_up(Token(7)));
+        drop(theirs);
+        reactor.wait(None, &mut out).unwrap();
+        assert!(reactor.hung_up(Token(7)) && !reactor.hung_up(Token(8)));
+        reactor.forget_stream(&ours, Token(7)).unwrap();
+        assert!(!reactor.hung_up(Token(7)));
     }
 }
