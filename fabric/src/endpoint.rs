@@ -1,26 +1,30 @@
-//! The endpoint: what the crates above hold. Composes gate, links and services.
+//! The endpoint: what the crates above hold. A handle to the engine, which somebody drives: a task of a runtime, or whoever waits.
 
-use crate::connection::{End, Request};
-use crate::dialler::Dialler;
-use crate::gate::Gate;
-use crate::handshake::Identity;
-use crate::link::{Link, Over, judge};
-use crate::serving::{Services, Started};
-use crate::status::Traffic;
-use crate::wire::Lane;
-use crate::{Config, Error, LinkEvent, Message, Peer, Priority, Service, ServiceId, Stage, Status, Target};
-use base::limits::{BULK_BYTES_MAX, HEAD_BYTES_MAX};
-use parking_lot::RwLock;
-use std::collections::BTreeMap;
+mod bulk;
+mod calling;
+mod driving;
+mod shared;
+mod waiting;
+
+use crate::setup::Keys;
+use crate::{Config, Error, LinkEvent, Message, Peer, Priority, Service, ServiceId, Status};
+pub use bulk::Region;
+use calling::Calling;
+use shared::{Driven, Shared};
+use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::TcpListener;
-use tokio::sync::{broadcast, oneshot, watch};
-use tokio::time::timeout;
+use tokio::sync::broadcast;
 
-/// Link events that a slow listener may lag behind by.
-const EVENTS_MAX: usize = 4_096;
+/// How a thread waits that drives an endpoint itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wait {
+    /// It never sleeps: the least latency, at the price of a core.
+    Poll,
+    /// It looks for a short while, as long as that has been worth it, then sleeps.
+    Sleep,
+}
 
 /// One daemon's place on the fabric. Clones are the same endpoint; it closes with [`Endpoint::close`], or when the last
 /// clone is dropped (a service that holds a clone keeps it open).
@@ -30,88 +34,95 @@ pub struct Endpoint {
 }
 
 struct Parts {
-    local: Peer,
-    address: SocketAddr,
-    dialler: Arc<Dialler>,
-    services: Arc<Services>,
-    gate: Arc<Gate>,
-    links: RwLock<BTreeMap<Peer, Arc<Link>>>,
+    shared: Arc<Shared>,
+}
+
+impl Drop for Parts {
+    fn drop(&mut self) {
+        self.shared.shut();
+    }
 }
 
 impl Endpoint {
-    /// Listens and is ready to serve and to call. Needs a tokio runtime (of any flavour) with I/O and time.
+    /// Listens and is ready to serve and to call, driven by a task of the current tokio runtime (of any flavour, with I/O and time).
     ///
     /// # Errors
     /// [`Error::Listen`].
     pub async fn bind(config: Config) -> Result<Endpoint, Error> {
-        let listening = async {
-            let listener = TcpListener::bind(config.listen).await?;
-            let address = listener.local_addr()?;
-            Ok((listener, address))
-        };
-        let cannot =
-            |source: std::io::Error| Error::Listen { address: config.listen, source: Arc::new(source) };
-        let (listener, address) = listening.await.map_err(cannot)?;
-        let identity = Arc::new(Identity { local: config.local, key: config.key, cluster: config.cluster });
-        let services = Arc::<Services>::default();
-        let dialler = Arc::new(Dialler {
-            identity: identity.clone(),
-            limits: config.limits.clone(),
-            events: broadcast::Sender::new(EVENTS_MAX),
-            closing: watch::Sender::new(false),
-        });
-        let gate = Gate::new(identity, services.clone(), config.limits);
-        tokio::spawn(gate.clone().run(listener, dialler.closing.subscribe()));
-        let parts = Parts { local: config.local, address, dialler, services, gate, links: RwLock::default() };
-        Ok(Endpoint { parts: Arc::new(parts) })
+        let runtime = tokio::runtime::Handle::current();
+        let shared = Shared::new(config, Driven::ByTask(runtime.clone()))?;
+        runtime.spawn(driving::drive(shared.clone()));
+        Ok(Endpoint { parts: Arc::new(Parts { shared }) })
+    }
+
+    /// Listens and is ready to serve and to call, driven by whoever waits in [`Endpoint::block_on`]: no task or thread stands
+    /// between the caller and the wire.
+    ///
+    /// # Errors
+    /// [`Error::Listen`].
+    pub fn driven(config: Config) -> Result<Endpoint, Error> {
+        let shared = Shared::new(config, Driven::ByCaller)?;
+        Ok(Endpoint { parts: Arc::new(Parts { shared }) })
+    }
+
+    /// Runs a future on this thread and drives the endpoint while it waits. Of several threads that do so at once one drives for all.
+    /// Only for an endpoint made by [`Endpoint::driven`].
+    pub fn block_on<F: Future>(&self, wait: Wait, future: F) -> F::Output {
+        waiting::block_on(&self.parts.shared, wait, future)
     }
 
     /// The name under which it speaks.
     pub fn local(&self) -> Peer {
-        self.parts.local
+        self.parts.shared.local
     }
 
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
-        self.parts.address
+        self.parts.shared.address
     }
 
     /// Offers a service from now on, in place of what was offered under this number.
     pub fn serve(&self, service: ServiceId, handler: Arc<dyn Service>) {
-        self.parts.services.offer(service, handler);
+        self.parts.shared.services.offer(service, handler);
     }
 
-    /// Says where a peer is dialled. Connections to it at another address end.
+    /// Says where a peer is dialled. Links to it at another address end.
     pub fn set_address(&self, peer: Peer, address: SocketAddr) {
-        self.parts.link(peer).set_address(address);
+        self.set_addresses(peer, &[address]);
+    }
+
+    /// Says where a peer is dialled on each of its rails. It may tell of further ones itself.
+    pub fn set_addresses(&self, peer: Peer, addresses: &[SocketAddr]) {
+        self.parts.shared.with(|engine, now| engine.set_addresses(peer, addresses, now));
     }
 
     /// Declares a peer down: all calls to it, those under way included, fail at once with [`Error::NodeDown`], until
     /// it is declared no longer down. What it asks of this end is still served.
     pub fn set_down(&self, peer: Peer, down: bool) {
-        self.parts.link(peer).set_down(down);
+        self.parts.shared.with(|engine, now| engine.set_down(peer, down, now));
     }
 
     /// Keeps the link to a peer up: dials as soon as its address is known, and again after short pauses whenever the
     /// connection is lost, until [`Endpoint::forget`]. Not while it is declared down.
     pub fn keep_connected(&self, peer: Peer) {
-        self.parts.link(peer).keep();
+        self.parts.shared.with(|engine, now| engine.keep(peer, now));
     }
 
-    /// Ends all connections to a peer and forgets its address and that it was kept or down.
+    /// Ends all links to a peer and forgets its address and that it was kept or down.
     pub fn forget(&self, peer: Peer) {
-        let link = self.parts.links.write().remove(&peer);
-        if let Some(link) = link {
-            link.finish(Over::Forgotten);
-        }
+        self.parts.shared.with(|engine, _| engine.forget(peer));
     }
 
-    /// Asks a peer's service and waits for the reply. The deadline covers connecting, waiting for a turn and the reply.
-    /// Nothing is repeated here: after [`Error::Unreachable`] or [`Error::Deadline`] only the caller knows whether its
-    /// request may be carried out twice.
+    /// Changes the cluster's keys: links that are up stay, new ones prove and take these.
+    pub fn set_keys(&self, keys: Keys) {
+        self.parts.shared.with(|engine, _| engine.set_keys(keys));
+    }
+
+    /// Asks a peer's service and waits for the reply. The deadline covers connecting, waiting for a turn and the reply. It
+    /// is carried out once, whatever happens to links meanwhile.
     ///
     /// # Errors
-    /// [`Error`]; which of them means what is told there.
+    /// [`Error`]; which of them means what is told in the crate's README.
     pub async fn call(
         &self,
         peer: Peer,
@@ -120,18 +131,35 @@ impl Endpoint {
         request: Message,
         deadline: Duration,
     ) -> Result<Message, Error> {
-        check_length(&request)?;
-        if *self.parts.dialler.closing.borrow() {
-            return Err(Error::Closed);
+        let request = calling::request(service, priority, request, deadline, false)?;
+        if peer == self.parts.shared.local {
+            return calling::call_local(&self.parts.shared, request).await;
         }
-        if peer == self.parts.local {
-            return self.call_local(service, request, deadline).await;
-        }
-        let link = self.parts.link(peer);
-        link.call(Request { service, priority, message: request }, deadline).await
+        Calling::begin(&self.parts.shared, |engine, now| engine.call(peer, request, now))?.await
     }
 
-    /// Asks whoever of this cluster listens at an address, over a connection of its own: for a node that joins and
+    /// Sends a peer's service a request whose answer nobody waits for: as a call, in the same order and also once. It is
+    /// given up if it has not been started within `deadline`.
+    ///
+    /// # Errors
+    /// It is not even tried: [`Error::NodeDown`], [`Error::Unreachable`] without an address, [`Error::TooLong`], [`Error::Closed`].
+    pub fn send(
+        &self,
+        peer: Peer,
+        service: ServiceId,
+        priority: Priority,
+        request: Message,
+        deadline: Duration,
+    ) -> Result<(), Error> {
+        let request = calling::request(service, priority, request, deadline, true)?;
+        if peer == self.parts.shared.local {
+            calling::send_local(&self.parts.shared, request);
+            return Ok(());
+        }
+        self.parts.shared.with(|engine, now| engine.call(peer, request, now)).map(|_| ())
+    }
+
+    /// Asks whoever of this cluster listens at an address, over links of its own: for a node that joins and
     /// knows nobody's name yet.
     ///
     /// # Errors
@@ -144,127 +172,43 @@ impl Endpoint {
         request: Message,
         deadline: Duration,
     ) -> Result<Message, Error> {
-        check_length(&request)?;
-        let target = Target::Address(address);
-        if *self.parts.dialler.closing.borrow() {
-            return Err(Error::Closed);
-        }
-        let request = Request { service, priority, message: request };
-        let late = Error::Deadline { target, service, stage: Stage::Reply, after: deadline };
-        timeout(deadline, self.parts.call_once(address, request, deadline)).await.unwrap_or(Err(late))
+        let request = calling::request(service, priority, request, deadline, false)?;
+        let shared = &self.parts.shared;
+        let stranger = calling::Stranger::new(shared, address);
+        Calling::begin(shared, |engine, now| engine.call_remote(stranger.place(), request, now))?.await
     }
 
     /// What happens to links from now on. A listener that lags behind is told so by its receiver: it then looks at
     /// [`Endpoint::status`].
     pub fn links(&self) -> broadcast::Receiver<LinkEvent> {
-        self.parts.dialler.events.subscribe()
+        self.parts.shared.events.subscribe()
     }
 
     /// A snapshot for operators.
     pub fn status(&self) -> Status {
-        Status {
-            local: self.parts.local,
-            address: self.parts.address,
-            peers: self.parts.links.read().values().map(|link| link.status()).collect(),
-            accepted: self.parts.gate.accepted(),
-            half_open: self.parts.gate.half_open(),
-            refused: self.parts.gate.refused(),
-        }
+        self.parts.shared.with(|engine, _| engine.status())
+    }
+
+    /// Memory of this length that others may be allowed to reach.
+    ///
+    /// # Errors
+    /// [`Error::NoMemory`].
+    pub fn register(&self, length: usize) -> Result<Region, Error> {
+        Region::new(self.parts.shared.clone(), length)
     }
 
     /// Ends everything: calls fail with [`Error::Closed`], requests under way are dropped, and when this returns no
     /// task or socket of the endpoint is left.
     pub async fn close(&self) {
-        self.parts.shut();
-        self.parts.dialler.closing.closed().await;
-        // Not before: until its connection ends, a peer must not be told that there is no such service.
-        self.parts.services.clear();
-    }
-
-    /// A request to this very endpoint: the same rules, no socket.
-    async fn call_local(
-        &self,
-        service: ServiceId,
-        request: Message,
-        deadline: Duration,
-    ) -> Result<Message, Error> {
-        let target = Target::Peer(self.parts.local);
-        let outcome = match self.parts.services.start(service, self.parts.local, request) {
-            Started::Done(outcome) => Ok(outcome),
-            Started::Running(running) => {
-                let (sender, receiver) = oneshot::channel();
-                let mut closing = self.parts.dialler.closing.subscribe();
-                // It runs to its end also when the caller gives up, as it would on another node.
-                tokio::spawn(async move {
-                    tokio::select! {
-                        outcome = running => drop(sender.send(outcome)),
-                        _ = closing.wait_for(|closing| *closing) => {}
-                    }
-                });
-                let late = Error::Deadline { target, service, stage: Stage::Reply, after: deadline };
-                timeout(deadline, receiver).await.map_err(|_| late)?.map_err(|_| End::Closed)
-            }
-        };
-        judge(target, outcome)
+        self.parts.shared.shut();
+        self.parts.shared.closed().await;
+        // Not before: until its links end, a peer must not be told that there is no such service.
+        self.parts.shared.services.clear();
     }
 }
 
-impl Parts {
-    fn link(&self, peer: Peer) -> Arc<Link> {
-        if let Some(link) = self.links.read().get(&peer) {
-            return link.clone();
-        }
-        let mut links = self.links.write();
-        let link = links.entry(peer).or_insert_with(|| Link::new(peer, self.dialler.clone())).clone();
-        if *self.dialler.closing.borrow() {
-            link.finish(Over::Closed);
-        }
-        link
+impl Endpoint {
+    fn shared(&self) -> &Arc<Shared> {
+        &self.parts.shared
     }
-
-    async fn call_once(
-        &self,
-        address: SocketAddr,
-        request: Request,
-        deadline: Duration,
-    ) -> Result<Message, Error> {
-        let target = Target::Address(address);
-        let lane = Lane::of(request.priority);
-        let (connection, source) =
-            self.dialler.dial(target, address, lane, &Arc::<Traffic>::default()).await?;
-        self.dialler.look_after(connection.clone(), source, || ());
-        // Also when the caller gives up in the middle: the connection has no other use.
-        let _ending = EndOnDrop(connection.clone());
-        let room = connection.room_for(&request).await;
-        judge(target, connection.call(request, room, deadline).await)
-    }
-
-    fn shut(&self) {
-        self.dialler.closing.send_replace(true);
-        let links = std::mem::take(&mut *self.links.write());
-        for link in links.values() {
-            link.finish(Over::Closed);
-        }
-    }
-}
-
-impl Drop for Parts {
-    fn drop(&mut self) {
-        self.shut();
-    }
-}
-
-/// Ends the connection of a single call.
-struct EndOnDrop(Arc<crate::connection::Connection>);
-
-impl Drop for EndOnDrop {
-    fn drop(&mut self) {
-        self.0.end(End::Closed);
-    }
-}
-
-fn check_length(request: &Message) -> Result<(), Error> {
-    let part = |part, bytes, max| if bytes > max { Err(Error::TooLong { part, bytes, max }) } else { Ok(()) };
-    part("head", request.head.len(), HEAD_BYTES_MAX)?;
-    part("bulk", request.bulk.len(), BULK_BYTES_MAX)
 }

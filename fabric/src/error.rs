@@ -133,6 +133,27 @@ pub enum Error {
     /// Too many calls to this peer, or bytes for it, were waiting until the deadline; this one was not sent.
     #[error("{0} is busy: the limit of calls in flight was reached until the deadline")]
     Busy(Target),
+    /// The region's keys were revoked, or the region is no more.
+    #[error("{target} has revoked the key of its region")]
+    Revoked {
+        /// Whose region it is.
+        target: Target,
+    },
+    /// The key is none of that region for this endpoint, or does not allow this.
+    #[error("{target} does not allow this with its region: the key is another's, or lacks the right")]
+    Denied {
+        /// Whose region it is.
+        target: Target,
+    },
+    /// The region is shorter than that.
+    #[error("the region of {target} is shorter than that")]
+    OutOfBounds {
+        /// Whose region it is.
+        target: Target,
+    },
+    /// There is no memory for a region, or there are too many of them.
+    #[error("no memory can be registered: {0}")]
+    NoMemory(Arc<io::Error>),
     /// This endpoint was closed.
     #[error("the endpoint is closed")]
     Closed,

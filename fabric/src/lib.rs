@@ -1,49 +1,45 @@
-//! Moving bytes between the nodes of one cluster: authenticated, framed request/reply with priorities, deadlines and
-//! bulk. README.md holds the contract; wire.rs draws the bytes.
+//! Moving bytes between the nodes of one cluster: calls with credits that are carried out once, one-sided reads and writes of
+//! registered memory, over whatever both ends have. README.md holds the contract.
 //!
-//! Owns: sockets, their handshakes and encryption, the queues of messages that wait for a socket, the calls that
-//! wait for a reply. Knows nothing of what a message means.
+//! Owns: links and how they are set up and protected, sessions, registered memory. Knows nothing of what a message means.
 //!
-//! Invariant: not a byte of a message is read from a connection whose other end has not proved, for this very
-//! connection, that it holds the cluster key; and everything that can wait is bounded in number, in bytes and in time.
+//! Invariant: not a byte of a message is read from a connection whose other end has not proved, for this very connection, that it
+//! holds the cluster key; everything that can wait is bounded in number, in bytes and in time; a request is carried out once.
 //!
 //! ```text
-//!  call --> link (peer) --> lane --> connection --> outbox --> sealed records --> socket
-//!  reply <------------------------- pending calls <-- frames <-- opened records <-- socket
-//!  a request: socket --> opened records --> frames --> serving --> Service::handle --> outbox
+//!   endpoint    call, send, register, read, write        a task of a runtime, or whoever waits, drives
+//!      engine   remotes, guests, ways, setups            one lock, never blocks
+//!        session, transfer, region                       pure cores: frames in, frames out
+//!        tcp, shm, verbs                                 links: they carry frames
+//!          reactor                                       descriptors
 //! ```
 
-mod assembly;
 mod config;
-mod connection;
-mod dialler;
 mod endpoint;
+mod engine;
 mod error;
 pub mod frame;
-mod gate;
-mod handshake;
-mod inbound;
 mod key;
-mod link;
-mod outbox;
 mod peer;
 pub mod provider;
 pub mod reactor;
-mod record;
 pub mod region;
 mod serving;
 pub mod session;
 pub mod setup;
-mod source;
+pub mod shm;
 mod status;
+pub mod tcp;
 pub mod transfer;
 #[doc(hidden)]
 pub mod verbs;
-mod wire;
 
 pub use config::{Config, Limits};
-pub use endpoint::Endpoint;
+pub use endpoint::{Endpoint, Region, Wait};
 pub use error::{Error, Refusal, Stage, Target};
 pub use key::{ClusterKey, KeyError};
 pub use peer::{LinkEvent, Message, Peer, Priority, Reply, Role, Service, ServiceId, service};
-pub use status::{PeerStatus, Refusals, Status};
+pub use provider::Provider;
+pub use region::{RemoteKey, Rights, Span};
+pub use setup::{Keys, Security};
+pub use status::{ChannelStatus, LinkStatus, PeerStatus, RailState, Refusals, Status};

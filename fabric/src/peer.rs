@@ -77,8 +77,20 @@ pub struct Message {
     pub bulk: Bytes,
 }
 
-/// The future that a service answers with.
-pub type Reply = Pin<Box<dyn Future<Output = Message> + Send>>;
+/// What a service answers with.
+pub enum Reply {
+    /// The answer, at once.
+    Now(Message),
+    /// The answer, when this is through.
+    Later(Pin<Box<dyn Future<Output = Message> + Send>>),
+}
+
+impl Reply {
+    /// An answer that comes when `work` is through.
+    pub fn later(work: impl Future<Output = Message> + Send + 'static) -> Reply {
+        Reply::Later(Box::pin(work))
+    }
+}
 
 /// Something that answers requests. It may be called from several threads at once; requests of one peer and
 /// priority are started in the order in which they were sent.

@@ -1,7 +1,7 @@
 //! Runs services: starts each request in its turn, keeps a fault of a service away from everything else.
 
-use crate::wire::Verdict;
-use crate::{Message, Peer, Service, ServiceId};
+use crate::frame::Verdict;
+use crate::{Message, Peer, Reply, Service, ServiceId};
 use base::limits::{BULK_BYTES_MAX, HEAD_BYTES_MAX};
 use futures_util::FutureExt;
 use parking_lot::RwLock;
@@ -42,23 +42,19 @@ impl Services {
         drop(all);
     }
 
-    /// Starts a request: calls the service and polls its future once, here and now, so that requests are started in
-    /// the order of these calls. What the future waits for then wakes whoever runs it from here on.
+    /// Starts a request: calls the service and, if it does not answer at once, polls its future once, here and now, so that requests
+    /// are started in the order of these calls. What the future waits for then wakes whoever runs it from here on.
     pub fn start(&self, service: ServiceId, from: Peer, request: Message) -> Started {
         let Some(handler) = self.by_number.read().get(&service.0).cloned() else {
             return Started::Done((Verdict::NoService, Message::default()));
         };
-        let Ok(reply) = catch_unwind(AssertUnwindSafe(|| handler.handle(from, request))) else {
-            return Started::Done(crashed(service, from));
+        let work = match catch_unwind(AssertUnwindSafe(|| handler.handle(from, request))) {
+            Ok(Reply::Now(reply)) => return Started::Done(checked(service, from, reply)),
+            Ok(Reply::Later(work)) => work,
+            Err(_) => return Started::Done(crashed(service, from)),
         };
-        let mut running = Box::pin(AssertUnwindSafe(reply).catch_unwind().map(move |reply| match reply {
-            Ok(reply) if reply.head.len() <= HEAD_BYTES_MAX && reply.bulk.len() <= BULK_BYTES_MAX => {
-                (Verdict::Answered, reply)
-            }
-            Ok(_) => {
-                tracing::error!(service = service.0, %from, "a service answered more than a message may hold");
-                (Verdict::Crashed, Message::default())
-            }
+        let mut running = Box::pin(AssertUnwindSafe(work).catch_unwind().map(move |reply| match reply {
+            Ok(reply) => checked(service, from, reply),
             Err(_) => crashed(service, from),
         }));
         // No one need wake this poll: if it is pending, the next one registers its own waker.
@@ -67,6 +63,14 @@ impl Services {
             Poll::Pending => Started::Running(running),
         }
     }
+}
+
+fn checked(service: ServiceId, from: Peer, reply: Message) -> Outcome {
+    if reply.head.len() <= HEAD_BYTES_MAX && reply.bulk.len() <= BULK_BYTES_MAX {
+        return (Verdict::Answered, reply);
+    }
+    tracing::error!(service = service.0, %from, "a service answered more than a message may hold");
+    (Verdict::Crashed, Message::default())
 }
 
 fn crashed(service: ServiceId, from: Peer) -> Outcome {

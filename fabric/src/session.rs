@@ -38,7 +38,7 @@ pub struct LinkId(pub u32);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Ticket(pub u64);
 
-/// Channels that share links. Two lanes, so that a urgent frame does not even wait for the bulk that is in a socket already.
+/// Channels that share links. Two lanes, so that an urgent frame does not even wait for the bulk that is in a socket already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Lane {
     /// Control and Lock.

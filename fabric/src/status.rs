@@ -1,8 +1,9 @@
 //! What an endpoint tells about itself, for operators and tests.
 
-use crate::{Peer, Refusal};
+use crate::provider::{Provider, Traffic};
+use crate::session::Lane;
+use crate::{Peer, Priority, Refusal};
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// A snapshot of an endpoint.
 #[derive(Clone, Debug)]
@@ -36,10 +37,57 @@ pub struct PeerStatus {
     pub in_flight: usize,
     /// Calls to it so far.
     pub calls: u64,
-    /// Bytes sent to it so far, on connections that this end opened, as they were on the wire.
+    /// Bytes sent to it so far, on links that this end dialled, as they were on the wire.
     pub bytes_sent: u64,
-    /// Bytes received from it so far, on connections that this end opened.
+    /// Bytes received from it so far, on links that this end dialled.
     pub bytes_received: u64,
+    /// The ways to it, each with its two lanes.
+    pub links: Vec<LinkStatus>,
+    /// What it grants this end on each channel at the moment.
+    pub channels: Vec<ChannelStatus>,
+}
+
+/// What one lane of one way to a peer is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum RailState {
+    /// Nobody needs it.
+    Idle,
+    /// It is being set up.
+    Connecting,
+    /// It failed and rests before the next try.
+    Failed,
+    /// It is up; a better provider carries.
+    Standby,
+    /// It carries its share of one-sided transfers.
+    Bulk,
+    /// It carries the lane's calls.
+    Calls,
+}
+
+/// One lane of one way to a peer.
+#[derive(Clone, Debug)]
+pub struct LinkStatus {
+    /// What carries it.
+    pub provider: Provider,
+    /// Where it leads.
+    pub place: String,
+    /// Urgent or bulk.
+    pub lane: Lane,
+    /// What it is doing.
+    pub state: RailState,
+    /// What it has carried.
+    pub traffic: Traffic,
+}
+
+/// What a peer grants on one channel at the moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ChannelStatus {
+    /// The channel.
+    pub channel: Priority,
+    /// Calls that may still be sent at once.
+    pub slots: u16,
+    /// KiB of requests that may still be sent.
+    pub credit_kib: u32,
 }
 
 /// Connections refused by the accepting side, by cause.
@@ -81,23 +129,5 @@ impl Refusals {
             Refusal::WrongPeer | Refusal::NoService | Refusal::Crashed => return,
         };
         *counter += 1;
-    }
-}
-
-/// Bytes and calls that went to one peer, counted as they go.
-#[derive(Debug, Default)]
-pub(crate) struct Traffic {
-    pub(crate) calls: AtomicU64,
-    pub(crate) sent: AtomicU64,
-    pub(crate) received: AtomicU64,
-}
-
-impl Traffic {
-    pub(crate) fn sent(&self, bytes: usize) {
-        self.sent.fetch_add(bytes as u64, Relaxed);
-    }
-
-    pub(crate) fn received(&self, bytes: usize) {
-        self.received.fetch_add(bytes as u64, Relaxed);
     }
 }

@@ -111,7 +111,7 @@ impl Service for Desk {
             (_, Err(error)) => tracing::debug!("a load sample of {from} does not decode: {error}"),
             (None, _) => {}
         }
-        Box::pin(std::future::ready(Message::default()))
+        Reply::Now(Message::default())
     }
 }
 

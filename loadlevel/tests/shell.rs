@@ -1,7 +1,7 @@
 //! Load levelling on real endpoints: two nodes on the loopback address, this test's own processes as the load.
 
 use base::NodeId;
-use fabric::{ClusterKey, Endpoint, Limits, Peer, Role};
+use fabric::{ClusterKey, Endpoint, Peer, Role};
 use loadlevel::{Config, Handle, LoadLevel};
 use membership::{Node, View};
 use std::fs::File;
@@ -29,7 +29,7 @@ async fn endpoint(node: u32) -> Endpoint {
     let local = Peer { node: NodeId(node), role: Role::Control };
     let key = ClusterKey::from_bytes([5; 32]);
     let listen = "127.0.0.1:0".parse().unwrap();
-    Endpoint::bind(fabric::Config { local, listen, key, cluster: "blue".into(), limits: Limits::default() })
+    Endpoint::bind(fabric::Config::new(local, listen, key, "blue"))
         .await
         .unwrap()
 }

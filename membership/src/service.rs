@@ -55,7 +55,7 @@ impl Desk {
 
 impl Service for Desk {
     fn handle(self: Arc<Self>, from: Peer, message: Message) -> Reply {
-        Box::pin(async move {
+        Reply::later(async move {
             let answer = match Request::decode(message.head) {
                 Ok(request) => self.answer(from.node, request).await,
                 Err(error) => Say::Refused(format!("a request of {from} does not decode: {error}")).answer(),

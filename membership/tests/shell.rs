@@ -1,7 +1,7 @@
 //! Membership on real sockets, disks and threads: three endpoints on the loopback address of this machine.
 
 use base::{Incarnation, NodeId};
-use fabric::{ClusterKey, Endpoint, Limits, Peer, Role};
+use fabric::{ClusterKey, Endpoint, Peer, Role};
 use membership::{Config, Ended, Error, Handle, Heartbeat, Membership, Node, NodeState, Timings, View};
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::Path;
@@ -37,7 +37,7 @@ impl Running {
 async fn endpoint(node: u32, role: Role) -> Endpoint {
     let local = Peer { node: NodeId(node), role };
     let (key, cluster) = (ClusterKey::from_bytes(KEY), CLUSTER.to_string());
-    Endpoint::bind(fabric::Config { local, listen: LOCALHOST, key, cluster, limits: Limits::default() })
+    Endpoint::bind(fabric::Config::new(local, LOCALHOST, key, cluster))
         .await
         .unwrap()
 }

@@ -160,13 +160,9 @@ struct House {
 
 impl House {
     async fn start(node: u32, init: Arc<Init>, view: &watch::Sender<Arc<View>>) -> House {
-        let config = fabric::Config {
-            local: Peer { node: NodeId(node), role: Role::Control },
-            listen: "127.0.0.1:0".parse().unwrap(),
-            key: ClusterKey::from_bytes([7; 32]),
-            cluster: "test".into(),
-            limits: fabric::Limits::default(),
-        };
+        let local = Peer { node: NodeId(node), role: Role::Control };
+        let key = ClusterKey::from_bytes([7; 32]);
+        let config = fabric::Config::new(local, "127.0.0.1:0".parse().unwrap(), key, "test");
         let endpoint = Endpoint::bind(config).await.unwrap();
         let link = tokio::task::spawn_blocking({
             let init = init.clone();

@@ -100,6 +100,23 @@ impl Caller {
         self.channels[urgent].next_request(link).or_else(|| self.channels[other].next_request(link))
     }
 
+    /// As [`Caller::next`], but only what must go on this link because its beginning did; nothing new, and nothing again. For a
+    /// link that is not the lane's home any more.
+    pub fn next_rest(&mut self, lane: Lane, link: LinkId) -> Option<Frame> {
+        let [urgent, other] = lane.channels().map(|channel| channel as usize);
+        for channel in [urgent, other] {
+            if let Some(notice) = self.channels[channel].next_notice(link) {
+                return Some(notice);
+            }
+        }
+        self.channels[urgent].next_rest(link).or_else(|| self.channels[other].next_rest(link))
+    }
+
+    /// Takes out the requests of which no byte was sent, in their order.
+    pub fn take_unsent(&mut self) -> Vec<Outgoing> {
+        self.channels.iter_mut().flat_map(Channel::take_unsent).collect()
+    }
+
     /// True if `next` has a frame of this lane, for one link at least.
     #[inline]
     pub fn has_next(&self, lane: Lane) -> bool {
@@ -138,7 +155,7 @@ impl Caller {
     }
 
     /// Gives up the session: all calls that have neither completed nor been cancelled, each with whether any byte of it was handed to a
-    /// link. This end is then as new.
+    /// link. This end is then as new, and the session's links must carry nothing more to it.
     pub fn drain(&mut self) -> Vec<(Ticket, bool)> {
         let old = std::mem::replace(self, Caller::new(self.waiting_max));
         old.channels.into_iter().flat_map(Channel::drain).collect()

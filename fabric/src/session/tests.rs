@@ -1,17 +1,20 @@
 //! Tests of both ends together: a simulated world with its checker, canaries that the checker must catch, lists of commands, garbage.
 
 mod commands;
+mod ends;
 mod garbage;
 mod ledger;
 mod network;
+mod scene;
 mod speed;
 mod world;
 
-use world::{Sabotage, Scene, World};
+use scene::{Sabotage, Scene};
+use world::World;
 
 /// Seeds of the ordinary run; `SSI_TEST_LONG` asks for more.
 const SEEDS: u64 = 2_000;
-const SEEDS_LONG: u64 = 200_000;
+const SEEDS_LONG: u64 = 40_000;
 
 fn seeds() -> u64 {
     if std::env::var_os("SSI_TEST_LONG").is_some() { SEEDS_LONG } else { SEEDS }

@@ -225,7 +225,7 @@ async fn requests_of_a_priority_are_started_in_the_order_in_which_they_were_sent
 
 #[tokio::test]
 async fn calls_in_flight_are_bounded_and_the_rest_waits_its_turn() {
-    let world = World { limits: Limits { calls_in_flight: 4, ..Limits::default() }, ..World::default() };
+    let world = World { limits: Limits { slots: [4; 4], ..Limits::default() }, ..World::default() };
     let (caller, server) = world.pair().await;
     let (gate, running, most) =
         (Arc::new(Semaphore::new(0)), Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
@@ -257,7 +257,7 @@ async fn calls_in_flight_are_bounded_and_the_rest_waits_its_turn() {
 
 #[tokio::test]
 async fn a_slow_receiver_stops_its_senders_and_nothing_else() {
-    let world = World { limits: Limits { requests_served: 2, ..Limits::default() }, ..World::default() };
+    let world = World { limits: Limits { slots: [2; 4], ..Limits::default() }, ..World::default() };
     let (caller, server) = world.pair().await;
     let (gate, started) = (Arc::new(Semaphore::new(0)), Arc::new(AtomicUsize::new(0)));
     let there = (gate.clone(), started.clone());
@@ -289,7 +289,7 @@ async fn a_slow_receiver_stops_its_senders_and_nothing_else() {
 
 #[tokio::test]
 async fn replies_that_nobody_reads_in_time_do_not_stop_the_server() {
-    let world = World { limits: Limits { queue_bytes: 9 << 20, ..Limits::default() }, ..World::default() };
+    let world = World { limits: Limits { window_kib: [9 << 10; 4], ..Limits::default() }, ..World::default() };
     let (caller, server) = world.pair().await;
     server.serve(
         ServiceId(101),

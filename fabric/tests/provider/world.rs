@@ -36,13 +36,9 @@ pub fn peer(node: u32) -> Peer {
 
 impl World {
     pub fn config(&self, node: u32) -> Config {
-        Config {
-            local: peer(node),
-            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
-            key: ClusterKey::from_bytes([self.key; 32]),
-            cluster: self.cluster.into(),
-            limits: self.limits.clone(),
-        }
+        let listen = SocketAddr::from(([127, 0, 0, 1], 0));
+        let key = ClusterKey::from_bytes([self.key; 32]);
+        Config { limits: self.limits.clone(), ..Config::new(peer(node), listen, key, self.cluster) }
     }
 
     pub async fn endpoint(&self, node: u32) -> Endpoint {
@@ -66,7 +62,7 @@ where
     A: Future<Output = Message> + Send + 'static,
 {
     fn handle(self: Arc<Self>, from: Peer, request: Message) -> Reply {
-        Box::pin((self.0)(from, request))
+        Reply::later((self.0)(from, request))
     }
 }
 

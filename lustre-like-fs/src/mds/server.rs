@@ -123,7 +123,7 @@ impl MetadataServer {
 
 impl Service for MetadataServer {
     fn handle(self: Arc<Self>, _from: Peer, request: Message) -> Reply {
-        Box::pin(async move {
+        Reply::later(async move {
             let reply = self.answer(request).await.unwrap_or_else(|error| failed(error.errno()));
             Message { head: reply.encode_to_vec().into(), bulk: bytes::Bytes::new() }
         })

@@ -60,7 +60,7 @@ impl ObjectServer {
 
 impl Service for ObjectServer {
     fn handle(self: Arc<Self>, _from: Peer, request: Message) -> Reply {
-        Box::pin(async move { self.answer(request).await })
+        Reply::later(async move { self.answer(request).await })
     }
 }
 

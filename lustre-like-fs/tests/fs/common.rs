@@ -22,14 +22,8 @@ pub async fn bind(node: u32) -> Endpoint {
 }
 
 async fn try_bind(node: u32, listen: SocketAddr) -> Result<Endpoint, fabric::Error> {
-    let config = fabric::Config {
-        local: Peer { node: NodeId(node), role: Role::Data },
-        listen,
-        key: ClusterKey::from_bytes(KEY),
-        cluster: "test".into(),
-        limits: fabric::Limits::default(),
-    };
-    Endpoint::bind(config).await
+    let local = Peer { node: NodeId(node), role: Role::Data };
+    Endpoint::bind(fabric::Config::new(local, listen, ClusterKey::from_bytes(KEY), "test")).await
 }
 
 /// A view in which these nodes are UP; the first has the metadata server.

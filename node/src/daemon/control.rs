@@ -45,13 +45,8 @@ async fn serve(state: StateDir, config: NodeConfig) -> Result<(), Error> {
     let key = state.key()?;
     let (link, welcome, fds) = super::connect_init(&state, false).await?;
     let held = hold(fds)?;
-    let endpoint = Endpoint::bind(Config {
-        local: Peer { node: config.node_id(), role: Role::Control },
-        listen: config.control_address(),
-        key: key.clone(),
-        cluster: config.cluster.clone(),
-        limits: Default::default(),
-    });
+    let local = Peer { node: config.node_id(), role: Role::Control };
+    let endpoint = Endpoint::bind(Config::new(local, config.control_address(), key.clone(), &config.cluster));
     let endpoint = endpoint.await.map_err(Error::said)?;
     let heartbeats =
         UdpSocket::bind(config.control_address()).map_err(Error::step("listen for heartbeats"))?;

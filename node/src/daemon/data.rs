@@ -38,13 +38,8 @@ pub fn run(state: StateDir) -> Result<(), Error> {
 async fn serve(state: StateDir, config: NodeConfig) -> Result<(), Error> {
     let key = state.key()?;
     let (link, welcome, fds) = super::connect_init(&state, true).await?;
-    let endpoint = Endpoint::bind(Config {
-        local: Peer { node: config.node_id(), role: Role::Data },
-        listen: config.data_address(),
-        key,
-        cluster: config.cluster.clone(),
-        limits: Default::default(),
-    });
+    let local = Peer { node: config.node_id(), role: Role::Data };
+    let endpoint = Endpoint::bind(Config::new(local, config.data_address(), key, &config.cluster));
     let endpoint = endpoint.await.map_err(Error::said)?;
     tokio::spawn(be_present(state.admin_socket()));
     let view = membership::saved_view(&state.0).map_err(Error::said)?;

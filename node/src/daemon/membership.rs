@@ -47,13 +47,7 @@ pub async fn join(
 ) -> Result<NodeConfig, Error> {
     let local = Peer { node: NodeId(0), role: Role::Control };
     let listen = SocketAddr::new(config.address, 0);
-    let endpoint = Config {
-        local,
-        listen,
-        key: key.clone(),
-        cluster: config.cluster.clone(),
-        limits: Default::default(),
-    };
+    let endpoint = Config::new(local, listen, key.clone(), &config.cluster);
     let endpoint = Endpoint::bind(endpoint).await.map_err(Error::said)?;
     let until = Instant::now() + limit;
     let wanted = row(&config, Incarnation(0));

@@ -202,7 +202,7 @@ impl Service for Processes {
             _ => return ready(answer_of(Errno::INVAL)),
         };
         if request.sequence == 0 {
-            return Box::pin(async move { message(&shared.answer_question(request.body).await) });
+            return Reply::later(async move { message(&shared.answer_question(request.body).await) });
         }
         // At once: the order of arrival is the order in the lane.
         let answer = shared.drive(Event::Peer { from: from.node, request });
@@ -215,5 +215,5 @@ fn message(answer: &Answer) -> Message {
 }
 
 fn ready(answer: Answer) -> Reply {
-    Box::pin(std::future::ready(message(&answer)))
+    Reply::Now(message(&answer))
 }

@@ -121,13 +121,20 @@ impl Channel {
         Some(Frame { header, body: Body::Empty })
     }
 
+    /// The rest of what is half-sent on this link.
+    #[inline]
+    pub(super) fn next_rest(&mut self, link: LinkId) -> Option<Frame> {
+        let slot = self.sendings.on(link)?;
+        let call = &self.calls[usize::from(slot)];
+        let header = Header { slot, sequence: call.sequence, ..Header::new(Kind::Chunk, self.name) };
+        self.sendings.chunk(link, header, &call.request.message).map(|(frame, _)| frame)
+    }
+
     /// The next frame of a request: the rest of what is half-sent here, what goes again, what is new.
     #[inline]
     pub(super) fn next_request(&mut self, link: LinkId) -> Option<Frame> {
-        if let Some(slot) = self.sendings.on(link) {
-            let call = &self.calls[usize::from(slot)];
-            let header = Header { slot, sequence: call.sequence, ..Header::new(Kind::Chunk, self.name) };
-            return self.sendings.chunk(link, header, &call.request.message).map(|(frame, _)| frame);
+        if let Some(rest) = self.next_rest(link) {
+            return Some(rest);
         }
         if let Some(slot) = self.again.pop_front() {
             return Some(self.first(slot, link, true));
@@ -283,6 +290,11 @@ impl Channel {
 
     pub(super) fn sent(&self, ticket: Ticket) -> bool {
         self.calls.iter().any(|call| call.is(ticket))
+    }
+
+    /// Takes out what was not sent.
+    pub(super) fn take_unsent(&mut self) -> std::collections::VecDeque<Outgoing> {
+        std::mem::take(&mut self.waiting)
     }
 
     pub(super) fn drain(self) -> impl Iterator<Item = (Ticket, bool)> {

@@ -1,112 +1,11 @@
 //! Both ends by lists of commands: what goes over the wire, drawn, after each.
 
-use crate::frame::{CHUNK_BYTES, Flags, Header, Kind, Verdict, WireError};
-use crate::provider::{Body, Frame};
-use crate::session::{Callee, Caller, Completed, Grants, Lane, LinkId, Outgoing, Start, Ticket};
+use super::ends::{A, B, C, Ends, drawn};
+use crate::frame::{CHUNK_BYTES, Header, Kind, Verdict, WireError};
+use crate::session::{Callee, Caller, Completed, Grants, Lane, Outgoing, Ticket};
 use crate::{Message, Priority, ServiceId};
 use Priority::{Control, Data, Meta};
 use bytes::Bytes;
-
-const A: LinkId = LinkId(1);
-const B: LinkId = LinkId(2);
-
-/// `request 0/1 64 more` is a request in slot 0, sequence 1, whose frame carries 64 bytes, and more follows.
-fn drawn(frame: &Frame) -> String {
-    let Header { kind, slot, sequence, flags, channel, .. } = frame.header;
-    let mut line = format!("{kind:?} {channel:?} {slot}/{sequence} {}", body(frame).len()).to_lowercase();
-    for (bit, word) in [(Flags::MORE, " more"), (Flags::ONE_WAY, " one-way"), (Flags::AGAIN, " again")] {
-        line += if flags.has(bit) { word } else { "" };
-    }
-    line
-}
-
-fn body(frame: &Frame) -> Bytes {
-    match &frame.body {
-        Body::Message(head, bulk) => [&head[..], &bulk[..]].concat().into(),
-        _ => Bytes::new(),
-    }
-}
-
-/// Both ends, and what has come out of them.
-struct Ends {
-    caller: Caller,
-    callee: Callee,
-    completed: Vec<Completed>,
-    started: Vec<Start>,
-}
-
-impl Ends {
-    fn new(slots: u16, window_kib: u32) -> Ends {
-        let grants = Grants { slots: [slots; 4], window_kib: [window_kib; 4] };
-        let mut caller = Caller::new(8);
-        caller.grant(&grants);
-        Ends { caller, callee: Callee::new(&grants), completed: Vec::new(), started: Vec::new() }
-    }
-
-    fn submit(&mut self, ticket: u64, channel: Priority, bytes: usize) {
-        self.submit_as(ticket, channel, bytes, false);
-    }
-
-    fn submit_as(&mut self, ticket: u64, channel: Priority, bytes: usize, one_way: bool) {
-        let message = Message { bulk: vec![ticket as u8; bytes].into(), ..Message::default() };
-        let (ticket, service) = (Ticket(ticket), ServiceId(1));
-        let request = Outgoing { ticket, service, channel, message, deadline_ms: 9, one_way };
-        self.caller.submit(request).unwrap();
-    }
-
-    /// All that the caller has to send on this link.
-    fn asks(&mut self, link: LinkId) -> Vec<Frame> {
-        let lanes = [Lane::Urgent, Lane::Bulk];
-        lanes
-            .iter()
-            .flat_map(|lane| std::iter::from_fn(|| self.caller.next(*lane, link)).collect::<Vec<_>>())
-            .collect()
-    }
-
-    fn answers(&mut self, link: LinkId) -> Vec<Frame> {
-        let lanes = [Lane::Urgent, Lane::Bulk];
-        lanes
-            .iter()
-            .flat_map(|lane| std::iter::from_fn(|| self.callee.next(*lane, link)).collect::<Vec<_>>())
-            .collect()
-    }
-
-    fn to_callee(&mut self, link: LinkId, frames: &[Frame]) {
-        for frame in frames {
-            self.callee.received(link, &frame.header, body(frame), &mut self.started).unwrap();
-        }
-    }
-
-    fn to_caller(&mut self, link: LinkId, frames: &[Frame]) {
-        for frame in frames {
-            self.caller.received(link, &frame.header, body(frame), &mut self.completed).unwrap();
-        }
-    }
-
-    /// What goes to the callee and is there.
-    fn ask(&mut self, link: LinkId) -> Vec<String> {
-        let frames = self.asks(link);
-        self.to_callee(link, &frames);
-        frames.iter().map(drawn).collect()
-    }
-
-    fn answer(&mut self, link: LinkId) -> Vec<String> {
-        let frames = self.answers(link);
-        self.to_caller(link, &frames);
-        frames.iter().map(drawn).collect()
-    }
-
-    /// The service answers the oldest start.
-    fn serve(&mut self, bytes: usize) {
-        let start = self.started.remove(0);
-        let reply = Message { head: start.message.bulk.slice(..0), bulk: vec![5; bytes].into() };
-        self.callee.answered(start.turn, Verdict::Answered, reply);
-    }
-
-    fn tickets(&self) -> Vec<u64> {
-        self.completed.iter().map(|done| done.ticket.0).collect()
-    }
-}
 
 #[test]
 fn a_call_goes_there_and_back() {
@@ -200,7 +99,7 @@ fn what_a_lost_link_carried_goes_again_in_order_before_anything_new() {
     (1..=3).for_each(|ticket| ends.submit(ticket, Data, 10));
     let frames = ends.asks(A);
     // The first two arrive; the reply to the first is lost, the second is in service.
-    ends.to_callee(A, &frames[..2]);
+    ends.reach_callee(A, &frames[..2]);
     ends.serve(4);
     assert_eq!(ends.answers(A).iter().map(drawn).collect::<Vec<_>>(), ["reply data 0/1 4"]);
     ends.submit(4, Data, 1);
@@ -230,15 +129,50 @@ fn a_reply_keeps_to_the_link_of_its_request_while_that_lives() {
     assert_eq!(ends.tickets(), [1]);
 }
 
+/// The caller has lost B and asks again on C; what it sent on B comes only then, so that the reply goes by B. The caller will not learn that
+/// it is lost: the callee must see to it.
+#[test]
+fn a_reply_that_a_late_copy_drew_to_a_dead_link_goes_again() {
+    for (bytes, lines) in [(4, 1), (2 * CHUNK_BYTES, 2)] {
+        let mut ends = Ends::new(4, 64);
+        ends.submit(1, Data, 0);
+        ends.asks(A);
+        ends.caller.link_lost(A);
+        let on_b = ends.asks(B);
+        ends.caller.link_lost(B);
+        ends.ask(C);
+        ends.reach_callee(B, &on_b);
+        ends.serve(bytes);
+        assert_eq!(ends.callee.next(Lane::Bulk, B).map(|frame| frame.header.kind), Some(Kind::Reply));
+        assert!(ends.callee.next(Lane::Bulk, C).is_none());
+        ends.callee.link_lost(B);
+        assert_eq!(ends.answer(C).len(), lines + 1, "the reply, and the credit that was lost with it");
+        assert_eq!(ends.tickets(), [1]);
+    }
+}
+
+#[test]
+fn what_came_half_by_a_lost_link_is_forgotten() {
+    let mut ends = Ends::new(4, 1 << 20);
+    ends.submit(1, Data, 2 * CHUNK_BYTES);
+    let frames = ends.asks(A);
+    ends.reach_callee(A, &frames[..1]);
+    assert_eq!(ends.callee.stored_bytes(), CHUNK_BYTES);
+    ends.callee.link_lost(A);
+    assert_eq!(ends.callee.stored_bytes(), 0);
+    ends.caller.link_lost(A);
+    assert_eq!((ends.ask(B).len(), ends.started.len()), (2, 1));
+}
+
 #[test]
 fn an_early_request_waits_for_its_turn() {
     let mut ends = Ends::new(4, 64);
     (1..=3).for_each(|ticket| ends.submit(ticket, Data, 10));
     let frames = ends.asks(A);
-    ends.to_callee(B, &frames[2..]);
-    ends.to_callee(B, &frames[1..2]);
+    ends.reach_callee(B, &frames[2..]);
+    ends.reach_callee(B, &frames[1..2]);
     assert_eq!((ends.started.len(), ends.callee.stored_bytes()), (0, 20));
-    ends.to_callee(A, &frames[..1]);
+    ends.reach_callee(A, &frames[..1]);
     assert_eq!(ends.started.iter().map(|start| start.turn.sequence()).collect::<Vec<_>>(), [1, 2, 3]);
     assert_eq!((ends.callee.in_service(), ends.callee.stored_bytes()), (3, 0));
 }
@@ -248,14 +182,14 @@ fn the_first_whole_copy_of_a_long_request_counts_and_late_chunks_of_another_do_n
     let mut ends = Ends::new(4, 1 << 20);
     ends.submit(1, Data, 3 * CHUNK_BYTES);
     let on_a = ends.asks(A);
-    ends.to_callee(A, &on_a[..1]);
+    ends.reach_callee(A, &on_a[..1]);
     ends.caller.link_lost(A);
     let on_b = ends.asks(B);
-    ends.to_callee(B, &on_b[..2]);
+    ends.reach_callee(B, &on_b[..2]);
     // Still in the socket of the link that the caller has given up.
-    ends.to_callee(A, &on_a[1..2]);
-    ends.to_callee(B, &on_b[2..]);
-    ends.to_callee(A, &on_a[2..]);
+    ends.reach_callee(A, &on_a[1..2]);
+    ends.reach_callee(B, &on_b[2..]);
+    ends.reach_callee(A, &on_a[2..]);
     assert_eq!(ends.started.len(), 1);
     assert_eq!(ends.started[0].message.bulk, Bytes::from(vec![1; 3 * CHUNK_BYTES]));
     ends.serve(0);
@@ -295,7 +229,7 @@ fn a_half_sent_request_that_is_cancelled_is_never_started_and_the_next_one_is() 
     let mut ends = Ends::new(2, 1 << 20);
     ends.submit(1, Data, 3 * CHUNK_BYTES);
     let first = [ends.caller.next(Lane::Bulk, A).unwrap()];
-    ends.to_callee(A, &first);
+    ends.reach_callee(A, &first);
     ends.caller.cancel(Ticket(1));
     ends.submit(2, Data, 1);
     assert_eq!(ends.ask(A), ["cancel data 0/1 0", "request data 1/2 1"]);

@@ -2,6 +2,7 @@
 
 use super::ledger::{Call, Ledger, channel};
 use super::network::{CALLEE, CALLER, Link, Weather};
+use super::scene::{Habits, Sabotage, Scene};
 use crate::ServiceId;
 use crate::frame::{CHUNK_BYTES, Flags, Header, Kind, Verdict};
 use crate::provider::Frame;
@@ -14,64 +15,6 @@ const LANES: [Lane; 2] = [Lane::Urgent, Lane::Bulk];
 const STEPS: u64 = 900;
 /// Steps in which all must come to rest.
 const REST_STEPS: u64 = 20_000;
-
-/// A world that is broken on purpose.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sabotage {
-    None,
-    FrameLost,
-    DeafCaller,
-    DeafCallee,
-    StartedAgain,
-    WrongReply,
-    NeverServed,
-}
-
-/// What has happened, to see that enough did.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Scene {
-    calls: u64,
-    completed: u64,
-    cancelled: u64,
-    refused: u64,
-    cuts: u64,
-    frames: u64,
-    chunks: u64,
-    again: u64,
-    drained: u64,
-}
-
-impl std::ops::AddAssign for Scene {
-    fn add_assign(&mut self, other: Scene) {
-        self.calls += other.calls;
-        self.completed += other.completed;
-        self.cancelled += other.cancelled;
-        self.refused += other.refused;
-        self.cuts += other.cuts;
-        self.frames += other.frames;
-        self.chunks += other.chunks;
-        self.again += other.again;
-        self.drained += other.drained;
-    }
-}
-
-impl Scene {
-    /// True if every kind of thing happened often in so many worlds.
-    pub fn is_rich(&self, worlds: u64) -> bool {
-        let often = [self.completed / 10, self.cancelled, self.cuts, self.chunks, self.again];
-        often.iter().all(|count| *count >= worlds) && self.refused > 0 && self.drained > 0
-    }
-}
-
-/// How likely things are in a world: once in so many steps.
-struct Habits {
-    cut: u64,
-    cancel: u64,
-    long: u64,
-    one_way: u64,
-    slowness: u64,
-    rails: u64,
-}
 
 pub struct World {
     prng: Prng,
@@ -99,14 +42,7 @@ impl World {
             window_kib: [0; 4]
                 .map(|_: u32| 1 + prng.below(if seed.is_multiple_of(2) { 12 } else { 1200 }) as u32),
         };
-        let habits = Habits {
-            cut: [3, 10, 60, u64::MAX][prng.below(4) as usize],
-            cancel: [10, 40, u64::MAX][prng.below(3) as usize],
-            long: if seed.is_multiple_of(5) { 16 } else { 120 },
-            one_way: 2 + prng.below(8),
-            slowness: 1 + prng.below(4),
-            rails: 1 + prng.below(3),
-        };
+        let habits = Habits::of(seed, &mut prng);
         let weather = Weather {
             room: 1 + prng.below(8) as usize,
             delay_max: prng.below(30),
@@ -142,7 +78,7 @@ impl World {
             }
         }
         if self.prng.one_in(10) {
-            return self.is_drained();
+            return self.gives_all_back();
         }
         self.comes_to_rest()?;
         self.ledger.is_over()?;
@@ -418,7 +354,7 @@ impl World {
     }
 
     /// The session is given up: every open call comes back, and the caller is as new.
-    fn is_drained(mut self) -> Result<Scene, String> {
+    fn gives_all_back(mut self) -> Result<Scene, String> {
         let drained: Vec<_> = self.caller.drain().iter().map(|(ticket, sent)| (ticket.0, *sent)).collect();
         self.ledger.is_given_back(&drained)?;
         if self.caller.is_granted() || self.caller.in_flight() + self.caller.waiting() > 0 {

@@ -15,6 +15,26 @@ pub const BAD: u8 = 0xee;
 /// Where nothing was read to.
 pub const BLANK: u8 = 0x11;
 
+/// A set of values of a byte.
+#[derive(Clone, Copy, Default)]
+struct Bytes([u64; 4]);
+
+impl Bytes {
+    fn only(byte: u8) -> Bytes {
+        let mut bytes = Bytes::default();
+        bytes.add(byte);
+        bytes
+    }
+
+    fn add(&mut self, byte: u8) {
+        self.0[usize::from(byte >> 6)] |= 1 << (byte & 63);
+    }
+
+    fn has(&self, byte: u8) -> bool {
+        self.0[usize::from(byte >> 6)] & 1 << (byte & 63) != 0
+    }
+}
+
 /// What should become of a transfer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Expected {
@@ -29,18 +49,19 @@ pub struct Entry {
     /// In the region.
     pub offset: usize,
     pub content: Vec<u8>,
-    pub local: Arc<Memory>,
+    /// Its part of the memory at the end that asks.
+    pub local: Span,
     pub spans: Vec<Span>,
     pub verdict: Option<Verdict>,
     pub is_cancelled: bool,
-    /// The local memory when it was over.
+    /// Its part of the local memory when it was over.
     after: Vec<u8>,
 }
 
 pub struct Book {
     pub entries: Vec<Entry>,
     /// What each byte of the region may be.
-    allowed: Vec<Vec<u8>>,
+    allowed: Vec<Bytes>,
     theirs: Arc<Memory>,
     /// Writes whose end was said: (slot, sequence).
     pub done: HashSet<(u16, u64)>,
@@ -61,7 +82,7 @@ impl Book {
     pub fn new(theirs: Arc<Memory>) -> Book {
         Book {
             entries: Vec::new(),
-            allowed: vec![vec![0]; REGION_BYTES],
+            allowed: vec![Bytes::only(0); REGION_BYTES],
             theirs,
             done: HashSet::new(),
             revocations: 0,
@@ -77,7 +98,7 @@ impl Book {
     pub fn begin(&mut self, entry: Entry) -> u64 {
         if entry.write && entry.expected == Expected::Good {
             for (at, byte) in entry.content.iter().enumerate() {
-                self.allowed[entry.offset + at].push(*byte);
+                self.allowed[entry.offset + at].add(*byte);
             }
         }
         self.entries.push(entry);
@@ -100,7 +121,7 @@ impl Book {
         if !fits {
             return Err(format!("ticket {ticket}, {:?}, finished as {verdict:?}", entry.expected));
         }
-        entry.after = bytes(&entry.local, 0, entry.local.length());
+        entry.after = entry.local_bytes();
         if verdict == Verdict::Answered {
             let there = bytes(&self.theirs, entry.offset, entry.content.len());
             let wanted = if entry.write { &entry.content } else { &gathered(&entry.spans) };
@@ -109,7 +130,7 @@ impl Book {
             }
             if entry.write {
                 for (at, byte) in entry.content.iter().enumerate() {
-                    self.allowed[entry.offset + at] = vec![*byte];
+                    self.allowed[entry.offset + at] = Bytes::only(*byte);
                 }
             }
         }
@@ -120,15 +141,15 @@ impl Book {
     pub fn revoke(&mut self) {
         self.revocations += 1;
         let now = bytes(&self.theirs, 0, REGION_BYTES);
-        self.allowed.iter_mut().zip(now).for_each(|(allowed, byte)| *allowed = vec![byte]);
+        self.allowed.iter_mut().zip(now).for_each(|(allowed, byte)| *allowed = Bytes::only(byte));
     }
 
     /// The memory of the target is what it may be.
     pub fn check_memory(&self) -> Result<(), String> {
         let now = bytes(&self.theirs, 0, REGION_BYTES + GUARD_BYTES);
-        let wrong = self.allowed.iter().zip(&now).position(|(allowed, byte)| !allowed.contains(byte));
+        let wrong = self.allowed.iter().zip(&now).position(|(allowed, byte)| !allowed.has(*byte));
         if let Some(at) = wrong {
-            return Err(format!("byte {at} is {}, may be {:?}", now[at], self.allowed[at]));
+            return Err(format!("byte {at} is {}, which it may not be", now[at]));
         }
         let outside = now[REGION_BYTES..].iter().any(|byte| *byte != 0);
         if outside { Err("a byte behind the region has changed".into()) } else { Ok(()) }
@@ -141,7 +162,7 @@ impl Book {
         let mut perhaps = 0;
         for (ticket, entry) in self.entries.iter().enumerate() {
             let Some(verdict) = entry.verdict else { return Err(format!("ticket {ticket} never finished")) };
-            if bytes(&entry.local, 0, entry.local.length()) != entry.after {
+            if entry.local_bytes() != entry.after {
                 return Err(format!("memory of ticket {ticket} changed after it was over"));
             }
             self.check_local(ticket, entry)?;
@@ -166,7 +187,8 @@ impl Book {
         }
         let mut now = entry.after.clone();
         for span in &entry.spans {
-            now[span.memory().1..span.memory().1 + span.length()].fill(BLANK);
+            let at = span.memory().1 - entry.local.memory().1;
+            now[at..at + span.length()].fill(BLANK);
         }
         let untouched = now.iter().all(|byte| *byte == BLANK);
         if untouched { Ok(()) } else { Err(format!("ticket {ticket} read beside its pieces")) }
@@ -174,7 +196,7 @@ impl Book {
 }
 
 impl Entry {
-    pub fn new(write: bool, offset: usize, content: Vec<u8>, local: Arc<Memory>, spans: Vec<Span>) -> Entry {
+    pub fn new(write: bool, offset: usize, content: Vec<u8>, local: Span, spans: Vec<Span>) -> Entry {
         Entry {
             write,
             notify: false,
@@ -187,5 +209,9 @@ impl Entry {
             is_cancelled: false,
             after: Vec::new(),
         }
+    }
+
+    fn local_bytes(&self) -> Vec<u8> {
+        gathered(std::slice::from_ref(&self.local))
     }
 }

@@ -54,6 +54,7 @@ pub struct World {
     regions: Regions,
     region: RegionId,
     theirs: Arc<Memory>,
+    ours: Arc<Memory>,
     links: Vec<SimLink>,
     links_made: u32,
     book: Book,
@@ -68,7 +69,7 @@ impl World {
         let theirs = Memory::new(REGION_BYTES + GUARD_BYTES).unwrap();
         let mut regions = Regions::new(OWNER);
         let region = regions.register(theirs.clone(), REGION_BYTES).unwrap();
-        let piece_bytes = 1 + prng.below(200);
+        let piece_bytes = if prng.one_in(20) { 1 + prng.below(20) } else { 20 + prng.below(200) };
         let mut world = World {
             prng,
             faults,
@@ -78,6 +79,7 @@ impl World {
             region,
             book: Book::new(theirs.clone()),
             theirs,
+            ours: Memory::new(TICKETS_MAX * LOCAL_BYTES).unwrap(),
             links: Vec::new(),
             links_made: 0,
             tally: Tally::default(),
@@ -106,10 +108,11 @@ impl World {
             12..40 => self.pull(),
             40..80 => self.deliver(),
             80..84 => self.add_link(),
-            84..90 => self.work()?,
-            90..93 => self.cut(),
-            93..95 => self.notice(),
-            95..98 => self.cancel(),
+            84..93 => self.work()?,
+            93..95 => self.cut(),
+            95 => self.notice(),
+            96 => self.cancel(),
+            97 => self.lose_one_end(),
             98 if self.prng.one_in(4) => self.revoke(),
             _ => self.book.check_memory()?,
         }
@@ -194,17 +197,18 @@ impl World {
     }
 
     /// Memory of this end, and `length` bytes of it in up to four parts with gaps between.
-    fn local(&mut self, length: usize) -> (Arc<Memory>, Vec<Span>) {
-        let memory = Memory::new(LOCAL_BYTES).unwrap();
-        Span::of(&memory, 0, LOCAL_BYTES).unwrap().fill(&[BLANK; LOCAL_BYTES]);
+    fn local(&mut self, length: usize) -> (Span, Vec<Span>) {
+        let start = self.book.entries.len() * LOCAL_BYTES;
+        let local = Span::of(&self.ours, start, LOCAL_BYTES).unwrap();
+        local.fill(&[BLANK; LOCAL_BYTES]);
         let (mut at, mut left, mut spans) = (0, length, Vec::new());
         while left > 0 {
             let part = if spans.len() == 3 { left } else { 1 + self.prng.below(left as u64) as usize };
             at += self.prng.below(100) as usize;
-            spans.push(Span::of(&memory, at, part).unwrap());
+            spans.push(local.part(at, part).unwrap());
             (at, left) = (at + part, left - part);
         }
-        (memory, spans)
+        (local, spans)
     }
 
     fn pull(&mut self) {
@@ -333,6 +337,15 @@ impl World {
         self.bury();
     }
 
+    /// As a cable that is pulled: the end that asks notices while a piece is being placed, the other one waits for the rest.
+    fn lose_one_end(&mut self) {
+        let halfway = |link: &SimLink| link.owner.placing.is_some() && !link.asker.is_lost;
+        if let Some(at) = self.links.iter().position(halfway) {
+            self.links[at].owner.coming.clear();
+            self.lose_asker(at);
+        }
+    }
+
     /// The other end of a broken link notices too.
     fn notice(&mut self) {
         for at in 0..self.links.len() {
@@ -384,7 +397,7 @@ impl World {
         self.initiator.cancel(Ticket(ticket as u64));
         if entry.write && is_quiet {
             // The memory serves another use: nothing of that may go out as a part of this write.
-            Span::of(&entry.local, 0, LOCAL_BYTES).unwrap().fill(&[BAD; LOCAL_BYTES]);
+            entry.local.fill(&[BAD; LOCAL_BYTES]);
         }
     }
 

@@ -1,0 +1,220 @@
+//! What all clones of an endpoint share: the engine behind its lock, the services, and what is done when the lock is released.
+//!
+//! Invariant: no service is called and nobody woken while the engine's lock is held.
+
+use super::waiting::Seat;
+use crate::engine::{Arrived, Engine, Errands};
+use crate::serving::{Outcome, Services, Started};
+use crate::session::{Ticket, Turn};
+use crate::{Config, Error, LinkEvent, Message, Peer};
+use base::time::Time;
+use parking_lot::Mutex;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::task::{Context, Poll};
+use tokio::sync::{Notify, broadcast, watch};
+
+/// Link events that a slow listener may lag behind by.
+const EVENTS_MAX: usize = 4_096;
+
+/// Who drives an endpoint.
+pub enum Driven {
+    /// A task of this runtime.
+    ByTask(tokio::runtime::Handle),
+    /// Whoever waits.
+    ByCaller,
+}
+
+/// What all clones of an endpoint share.
+pub struct Shared {
+    engine: Mutex<Engine>,
+    /// What is offered.
+    pub services: Services,
+    /// Events of links.
+    pub events: broadcast::Sender<LinkEvent>,
+    /// Who it is.
+    pub local: Peer,
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Who drives.
+    pub driven: Driven,
+    /// Wakes the driving task: an earlier deadline, or the end.
+    pub nudge: Notify,
+    /// The place of the thread that drives.
+    pub seat: Seat,
+    closing: watch::Sender<bool>,
+    open: AtomicBool,
+}
+
+/// The time as the engine is told it.
+pub fn now() -> Time {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    Time(now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64)
+}
+
+impl Shared {
+    /// An engine and all that belongs to it.
+    pub fn new(config: Config, driven: Driven) -> Result<Arc<Shared>, Error> {
+        let (local, listen) = (config.local, config.listen);
+        let engine = Engine::new(config)?;
+        let address = engine.address();
+        let seat = Seat::new(engine.reactor())
+            .map_err(|source| Error::Listen { address: listen, source: Arc::new(source) })?;
+        Ok(Arc::new(Shared {
+            engine: Mutex::new(engine),
+            services: Services::default(),
+            events: broadcast::Sender::new(EVENTS_MAX),
+            local,
+            address,
+            driven,
+            nudge: Notify::new(),
+            seat,
+            closing: watch::Sender::new(false),
+            open: AtomicBool::new(true),
+        }))
+    }
+
+    /// Does something with the engine, sends what comes of it, and does what it has to be done outside.
+    pub fn with<R>(self: &Arc<Shared>, work: impl FnOnce(&mut Engine, Time) -> R) -> R {
+        let mut engine = self.engine.lock();
+        let now = now();
+        let before = engine.earliest();
+        let result = work(&mut engine, now);
+        // Whoever drives sends what was collected when it has collected all.
+        let sooner = match &self.driven {
+            Driven::ByCaller if self.seat.is_ours() => false,
+            _ => {
+                engine.pump(now);
+                engine.earliest() < before || before.is_none() && engine.earliest().is_some()
+            }
+        };
+        let errands = (!engine.errands.is_empty()).then(|| std::mem::take(&mut engine.errands));
+        drop(engine);
+        if let Some(mut errands) = errands {
+            self.run(&mut errands);
+        }
+        if sooner {
+            self.nudge();
+        }
+        result
+    }
+
+    /// The outcome of a call, once it is there.
+    pub fn poll_call(&self, ticket: Ticket, context: &mut Context<'_>) -> Poll<Result<Message, Error>> {
+        self.engine.lock().poll_call(ticket, context)
+    }
+
+    /// Wakes whoever drives.
+    pub fn nudge(&self) {
+        match self.driven {
+            Driven::ByTask(_) => self.nudge.notify_one(),
+            Driven::ByCaller => self.seat.ring(),
+        }
+    }
+
+    /// One turn of the engine by whoever drives, and its errands. Tells whether there is more to do at once.
+    pub fn turn(self: &Arc<Shared>, errands: &mut Errands, glance: bool) -> bool {
+        let mut engine = self.engine.lock();
+        let now = now();
+        engine.pump(now);
+        let more = if glance { engine.glance(now) } else { engine.turn(now) };
+        std::mem::swap(&mut engine.errands, errands);
+        drop(engine);
+        let busy = !errands.is_empty();
+        self.run(errands);
+        more || busy
+    }
+
+    /// How long whoever drives may sleep; `None`: until something is ready.
+    pub fn rest(self: &Arc<Shared>) -> Option<std::time::Duration> {
+        self.engine.lock().rest(now())
+    }
+
+    /// Wakes, tells, and starts requests; answers of those that are through at once are sent together.
+    fn run(self: &Arc<Shared>, errands: &mut Errands) {
+        for waker in errands.wakes.drain(..) {
+            waker.wake();
+        }
+        for event in errands.events.drain(..) {
+            // Nobody need listen.
+            let _ = self.events.send(event);
+        }
+        if errands.inbox.is_empty() {
+            return;
+        }
+        let mut answers = std::mem::take(&mut errands.answers);
+        for arrived in errands.inbox.drain(..) {
+            let Arrived { guest, session, turn, from, service, message } = arrived;
+            match self.services.start(service, from, message) {
+                Started::Done(outcome) => answers.push(((guest, session, turn), outcome)),
+                Started::Running(running) => self.run_later((guest, session, turn), running),
+            }
+        }
+        if !answers.is_empty() {
+            let mut engine = self.engine.lock();
+            for (turn, (verdict, message)) in answers.drain(..) {
+                engine.answer(turn, verdict, message);
+            }
+            engine.pump(now());
+        }
+        errands.answers = answers;
+    }
+
+    fn run_later(self: &Arc<Shared>, turn: (usize, u64, Turn), running: Pin<Box<dyn Future<Output = Outcome> + Send>>) {
+        let shared = self.clone();
+        self.spawn(async move {
+            let (verdict, message) = running.await;
+            shared.with(|engine, _| engine.answer(turn, verdict, message));
+        });
+    }
+
+    /// Runs something until it is through or the endpoint closes.
+    pub fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+        match &self.driven {
+            Driven::ByTask(runtime) => {
+                let mut closing = self.closing.subscribe();
+                runtime.spawn(async move {
+                    tokio::select! {
+                        () = work => {}
+                        _ = closing.wait_for(|closing| *closing) => {}
+                    }
+                });
+            }
+            Driven::ByCaller => self.seat.spawn(Box::pin(work)),
+        }
+    }
+
+    /// Ends everything.
+    pub fn shut(self: &Arc<Shared>) {
+        if self.open.swap(false, Relaxed) {
+            self.with(|engine, _| engine.close());
+            self.closing.send_replace(true);
+            self.seat.clear();
+            self.nudge();
+        }
+    }
+
+    /// What is told when it closes.
+    pub fn closing(&self) -> watch::Receiver<bool> {
+        self.closing.subscribe()
+    }
+
+    /// True after [`Shared::shut`].
+    pub fn is_closed(&self) -> bool {
+        !self.open.load(Relaxed)
+    }
+
+    /// Waits until no task of it is left.
+    pub async fn closed(&self) {
+        self.closing.closed().await;
+    }
+
+    /// A descriptor that is readable when a turn has something to do.
+    pub fn descriptor(&self) -> std::io::Result<std::os::fd::OwnedFd> {
+        use std::os::fd::AsFd;
+        self.engine.lock().reactor().as_fd().try_clone_to_owned()
+    }
+}

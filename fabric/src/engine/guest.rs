@@ -1,0 +1,105 @@
+//! A peer that calls this endpoint: its session here.
+//!
+//! Invariant: a session outlives its links for a while, so that what was asked once is not started twice; then it is forgotten.
+
+use crate::Peer;
+use crate::session::{Callee, Grants, Lane, LinkId};
+use crate::transfer::Target;
+use base::time::Time;
+use slab::Slab;
+use std::collections::HashMap;
+
+/// One session of a peer with this endpoint.
+pub struct Guest {
+    /// The peer.
+    pub peer: Peer,
+    /// The session's number, which the peer chose.
+    pub session: u64,
+    /// Its calls.
+    pub callee: Callee,
+    /// Its transfers.
+    pub target: Target,
+    /// The link of each lane on which it spoke last: replies go there.
+    pub home: [Option<LinkId>; 2],
+    /// All its links.
+    pub links: Vec<LinkId>,
+    /// Since when it has none.
+    pub alone_since: Option<Time>,
+}
+
+/// All sessions of others here.
+#[derive(Default)]
+pub struct Guests {
+    guests: Slab<Guest>,
+    by_session: HashMap<(Peer, u64), usize>,
+}
+
+impl Guests {
+    /// The place of a session; a new one if it is not known (then `false`).
+    pub fn enter(&mut self, peer: Peer, session: u64, grants: &Grants) -> (usize, bool) {
+        if let Some(place) = self.by_session.get(&(peer, session)) {
+            return (*place, true);
+        }
+        let place = self.guests.insert(Guest {
+            peer,
+            session,
+            callee: Callee::new(grants),
+            target: Target::new(peer),
+            home: [None; 2],
+            links: Vec::new(),
+            alone_since: None,
+        });
+        self.by_session.insert((peer, session), place);
+        (place, false)
+    }
+
+    /// True if this session is known.
+    pub fn knows(&self, peer: Peer, session: u64) -> bool {
+        self.by_session.contains_key(&(peer, session))
+    }
+
+    /// The guest at this place.
+    pub fn at(&mut self, place: usize) -> Option<&mut Guest> {
+        self.guests.get_mut(place)
+    }
+
+    /// The guest at this place, if it is still this session.
+    pub fn session(&mut self, place: usize, session: u64) -> Option<&mut Guest> {
+        self.guests.get_mut(place).filter(|guest| guest.session == session)
+    }
+
+    /// Forgets a session.
+    pub fn remove(&mut self, place: usize) {
+        if let Some(guest) = self.guests.try_remove(place) {
+            self.by_session.remove(&(guest.peer, guest.session));
+        }
+    }
+
+    /// The place of a session by its number alone, for alarms.
+    pub fn find(&self, session: u64) -> Option<usize> {
+        self.guests.iter().find(|(_, guest)| guest.session == session).map(|(place, _)| place)
+    }
+
+    /// Sessions of this peer that have no link: when it begins a new one, they are of a former life.
+    pub fn abandoned(&self, peer: Peer, but: u64) -> Vec<usize> {
+        let abandoned = |guest: &Guest| guest.peer == peer && guest.session != but && guest.links.is_empty();
+        self.guests.iter().filter(|(_, guest)| abandoned(guest)).map(|(place, _)| place).collect()
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = &Guest> {
+        self.guests.iter().map(|(_, guest)| guest)
+    }
+
+    /// All of them, to change.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Guest> {
+        self.guests.iter_mut().map(|(_, guest)| guest)
+    }
+}
+
+impl Guest {
+    /// The link for what goes to it in this lane.
+    pub fn link(&self, lane: Lane) -> Option<LinkId> {
+        self.home[lane as usize]
+    }
+}

@@ -1,0 +1,357 @@
+//! The links of an endpoint: receiving from them, filling them, losing them.
+
+use super::inlet::{Replies, Requests};
+use super::{Arrived, Engine};
+use crate::provider::{Link, LinkError};
+use crate::reactor::Token;
+use crate::session::{Lane, LinkId};
+use base::time::Time;
+use slab::Slab;
+
+/// Links that are looked at first, because they spoke last.
+const RECENT_MAX: usize = 8;
+
+/// How often one pump fills the same links, before what has been received has its turn.
+const ROUNDS_MAX: u32 = 8;
+
+/// Whose a link is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// This end dialled it, to that remote.
+    Out(usize),
+    /// That guest dialled it.
+    In(usize),
+}
+
+/// A link and what it is for.
+pub struct Linked {
+    link: Option<Box<dyn Link>>,
+    /// Whose it is.
+    pub side: Side,
+    /// Its lane.
+    pub lane: Lane,
+    token: Token,
+    dirty: bool,
+    /// It will not make a descriptor ready before it is armed.
+    disarmed: bool,
+}
+
+impl Linked {
+    /// The link, except while it is being worked on.
+    pub fn link(&self) -> Option<&dyn Link> {
+        self.link.as_deref()
+    }
+}
+
+/// All links.
+#[derive(Default)]
+pub struct Links {
+    links: Slab<Linked>,
+    dirty: Vec<LinkId>,
+    again: Vec<LinkId>,
+    recent: Vec<LinkId>,
+    disarmed: Vec<LinkId>,
+    lost: Vec<LinkId>,
+}
+
+impl Links {
+    /// Adds one.
+    pub fn insert(&mut self, link: Box<dyn Link>, side: Side, lane: Lane, token: Token) -> LinkId {
+        let linked = Linked { link: Some(link), side, lane, token, dirty: false, disarmed: false };
+        let id = LinkId(self.links.insert(linked) as u32);
+        // What came with the handshake's last bytes makes no descriptor ready.
+        self.again.push(id);
+        self.mark(id);
+        id
+    }
+
+    /// True if some may have something to send.
+    pub fn are_dirty(&self) -> bool {
+        !self.dirty.is_empty()
+    }
+
+    /// It may have something to send.
+    pub fn mark(&mut self, id: LinkId) {
+        if let Some(linked) = self.links.get_mut(id.0 as usize)
+            && !std::mem::replace(&mut linked.dirty, true)
+        {
+            self.dirty.push(id);
+        }
+    }
+
+    /// It is to be closed at the next opportunity.
+    pub fn lose(&mut self, id: LinkId) {
+        self.lost.push(id);
+    }
+
+    /// What it is for.
+    pub fn at(&self, id: LinkId) -> Option<&Linked> {
+        self.links.get(id.0 as usize)
+    }
+
+    /// All numbers.
+    pub fn ids(&self) -> Vec<LinkId> {
+        self.links.iter().map(|(at, _)| LinkId(at as u32)).collect()
+    }
+
+    /// No byte more goes into a region.
+    pub fn forsake(&mut self, region: u64) {
+        for (_, linked) in &mut self.links {
+            if let Some(link) = &mut linked.link {
+                link.forsake(region);
+            }
+        }
+    }
+
+    fn remember(&mut self, id: LinkId) {
+        if self.recent.first() == Some(&id) {
+            return;
+        }
+        self.recent.retain(|recent| *recent != id);
+        self.recent.truncate(RECENT_MAX - 1);
+        self.recent.insert(0, id);
+    }
+
+    fn take(&mut self, id: LinkId) -> Option<(Box<dyn Link>, Side, Lane)> {
+        let linked = self.links.get_mut(id.0 as usize)?;
+        Some((linked.link.take()?, linked.side, linked.lane))
+    }
+
+    fn give_back(&mut self, id: LinkId, link: Box<dyn Link>) {
+        if let Some(linked) = self.links.get_mut(id.0 as usize) {
+            linked.link = Some(link);
+        }
+    }
+}
+
+impl Engine {
+    /// Takes in what a link has received.
+    pub(super) fn receive(&mut self, id: LinkId, now: Time) -> bool {
+        let Some((mut link, side, _)) = self.links.take(id) else { return false };
+        let before = link.traffic().frames_received;
+        let mut goodbye = false;
+        let outcome = match side {
+            Side::Out(at) => {
+                let remote = &mut self.remotes[at];
+                let mut inlet = Replies {
+                    link: id,
+                    caller: &mut remote.caller,
+                    initiator: &mut remote.initiator,
+                    completed: &mut self.completed,
+                    goodbye: &mut goodbye,
+                };
+                link.receive(&mut self.reactor, &mut inlet)
+            }
+            Side::In(at) => match self.guests.at(at) {
+                Some(guest) => {
+                    let mut inlet = Requests {
+                        link: id,
+                        callee: &mut guest.callee,
+                        target: &mut guest.target,
+                        regions: &mut self.regions,
+                        starts: &mut self.starts,
+                        goodbye: &mut goodbye,
+                    };
+                    link.receive(&mut self.reactor, &mut inlet)
+                }
+                None => Ok(false),
+            },
+        };
+        let spoke = link.traffic().frames_received != before;
+        self.links.give_back(id, link);
+        if spoke {
+            self.links.remember(id);
+            self.heard(id, side);
+        }
+        if let Some(linked) = self.links.links.get_mut(id.0 as usize)
+            && !std::mem::replace(&mut linked.disarmed, true)
+        {
+            self.links.disarmed.push(id);
+        }
+        match outcome {
+            _ if goodbye => self.link_lost(id, &LinkError::from(std::io::Error::other("the other end closed")), now),
+            Ok(true) => self.links.again.push(id),
+            Ok(false) => {}
+            Err(error) => self.link_lost(id, &error, now),
+        }
+        spoke
+    }
+
+    /// Carries out what the cores made of it.
+    fn heard(&mut self, id: LinkId, side: Side) {
+        match side {
+            Side::Out(at) => self.settle_replies(at),
+            Side::In(at) => {
+                let Some(guest) = self.guests.at(at) else { return };
+                if let Some(linked) = self.links.at(id) {
+                    guest.home[linked.lane as usize] = Some(id);
+                }
+                let (session, from) = (guest.session, guest.peer);
+                while let Some(stuck) = guest.target.given_up() {
+                    self.links.lose(stuck);
+                }
+                self.errands.inbox.extend(self.starts.drain(..).map(|start| Arrived {
+                    guest: at,
+                    session,
+                    turn: start.turn,
+                    from,
+                    service: start.service,
+                    message: start.message,
+                }));
+            }
+        }
+        self.links.mark(id);
+    }
+
+    /// Goes on with links that had more than one receive takes. True if some still have.
+    pub(super) fn receive_again(&mut self, now: Time) -> bool {
+        let mut again = std::mem::take(&mut self.links.again);
+        for id in again.drain(..) {
+            self.receive(id, now);
+        }
+        // What was pushed meanwhile stays; the memory of the old list is used again.
+        again.append(&mut self.links.again);
+        self.links.again = again;
+        !self.links.again.is_empty()
+    }
+
+    /// Looks at the links that spoke last. True if one of them speaks again.
+    pub(super) fn receive_recent(&mut self, now: Time) -> bool {
+        let mut spoke = false;
+        for at in 0..RECENT_MAX {
+            let Some(id) = self.links.recent.get(at).copied() else { break };
+            spoke |= self.receive(id, now);
+        }
+        spoke
+    }
+
+    /// Arms the links that need it. True if something came meanwhile.
+    pub(super) fn arm(&mut self, now: Time) -> bool {
+        if !self.links.again.is_empty() || !self.links.dirty.is_empty() {
+            return true;
+        }
+        let mut came = false;
+        while let Some(id) = self.links.disarmed.pop() {
+            let Some((mut link, ..)) = self.links.take(id) else { continue };
+            let armed = link.arm(&mut self.reactor);
+            self.links.give_back(id, link);
+            if let Some(linked) = self.links.links.get_mut(id.0 as usize) {
+                linked.disarmed = false;
+            }
+            match armed {
+                Ok(false) => {}
+                Ok(true) => {
+                    self.links.again.push(id);
+                    came = true;
+                }
+                Err(error) => {
+                    self.link_lost(id, &error, now);
+                    came = true;
+                }
+            }
+        }
+        came
+    }
+
+    /// Fills the links that may have something to send, until they are full or the cores have nothing more.
+    pub fn pump(&mut self, now: Time) {
+        self.tell_arrivals();
+        while let Some(id) = self.links.lost.pop() {
+            self.link_lost(id, &LinkError::from(std::io::Error::other("it was given up")), now);
+        }
+        let (mut later, mut rounds) = (Vec::new(), ROUNDS_MAX);
+        while let Some(id) = self.links.dirty.pop() {
+            let Some((mut link, side, lane)) = self.links.take(id) else { continue };
+            if let Some(linked) = self.links.links.get_mut(id.0 as usize) {
+                linked.dirty = false;
+            }
+            match side {
+                Side::Out(at) => fill_out(&mut *link, &mut self.remotes[at], lane, id),
+                Side::In(at) => {
+                    if let Some(guest) = self.guests.at(at) {
+                        fill_in(&mut *link, guest, lane, id);
+                    }
+                }
+            }
+            let full = link.room() == 0;
+            let flushed = link.flush(&mut self.reactor);
+            // The wire took it all: no readiness will come, so the cores are asked for more.
+            let more = full && link.room() > 0;
+            self.links.give_back(id, link);
+            match flushed {
+                Err(error) => self.link_lost(id, &error, now),
+                Ok(()) if more => later.push(id),
+                Ok(()) => {}
+            }
+            if self.links.dirty.is_empty() && rounds > 0 {
+                rounds -= 1;
+                later.drain(..).for_each(|id| self.links.mark(id));
+            }
+        }
+        later.into_iter().for_each(|id| self.links.mark(id));
+    }
+
+    /// A link is over: whoever used it goes on without it.
+    pub(super) fn link_lost(&mut self, id: LinkId, error: &LinkError, now: Time) {
+        let Some(side) = self.links.at(id).map(|linked| linked.side) else { return };
+        if let (LinkError::Wire(error), Some(peer)) = (error, self.peer_of(side)) {
+            tracing::warn!(%peer, %error, "a link is closed");
+            self.gate.count(crate::Refusal::Garbage);
+        }
+        self.drop_link(id, false);
+        match side {
+            Side::Out(at) => self.remote_lost(at, id, error, now),
+            Side::In(at) => self.guest_lost(at, id, now),
+        }
+    }
+
+    /// The peer at the other end.
+    pub(super) fn peer_of(&mut self, side: Side) -> Option<crate::Peer> {
+        match side {
+            Side::Out(at) => self.remotes.get(at).and_then(|remote| remote.peer),
+            Side::In(at) => self.guests.at(at).map(|guest| guest.peer),
+        }
+    }
+
+    /// Closes a link, after a goodbye where this end closes it on purpose.
+    pub(super) fn drop_link(&mut self, id: LinkId, goodbye: bool) {
+        let Some(mut linked) = self.links.links.try_remove(id.0 as usize) else { return };
+        if let Some(link) = &mut linked.link {
+            if goodbye {
+                let header = crate::frame::Header::new(crate::frame::Kind::Goodbye, crate::Priority::Control);
+                link.push(crate::provider::Frame { header, body: crate::provider::Body::Empty });
+                // The other end sees the close all the same.
+                let _ = link.flush(&mut self.reactor);
+            }
+            link.close(&mut self.reactor);
+        }
+        self.release(linked.token);
+        for list in [&mut self.links.dirty, &mut self.links.again, &mut self.links.recent, &mut self.links.disarmed] {
+            list.retain(|other| *other != id);
+        }
+    }
+}
+
+fn fill_out(link: &mut dyn Link, remote: &mut super::Remote, lane: Lane, id: LinkId) {
+    let home = remote.home[lane as usize] == Some(id);
+    while link.room() > 0 {
+        let call = if home { remote.caller.next(lane, id) } else { remote.caller.next_rest(lane, id) };
+        let frame = match call {
+            None if lane == Lane::Bulk => remote.initiator.next(id),
+            call => call,
+        };
+        let Some(frame) = frame else { break };
+        link.push(frame);
+    }
+}
+
+fn fill_in(link: &mut dyn Link, guest: &mut super::guest::Guest, lane: Lane, id: LinkId) {
+    while link.room() > 0 {
+        let frame = match guest.callee.next(lane, id) {
+            None if lane == Lane::Bulk => guest.target.next(id),
+            reply => reply,
+        };
+        let Some(frame) = frame else { break };
+        link.push(frame);
+    }
+}
