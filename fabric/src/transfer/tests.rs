@@ -1,5 +1,6 @@
 //! Transfers in a world made of seeds.
 
+mod asking;
 mod book;
 mod fuzz;
 mod storm;

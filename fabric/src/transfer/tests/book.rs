@@ -75,7 +75,9 @@ pub fn bytes(memory: &Arc<Memory>, offset: usize, length: usize) -> Vec<u8> {
 }
 
 fn gathered(spans: &[Span]) -> Vec<u8> {
-    spans.iter().flat_map(|span| bytes(span.memory().0, span.memory().1, span.length())).collect()
+    let parts: Vec<Vec<u8>> =
+        spans.iter().map(|span| bytes(span.memory().0, span.memory().1, span.length())).collect();
+    parts.concat()
 }
 
 impl Book {

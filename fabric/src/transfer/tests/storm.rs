@@ -22,7 +22,7 @@ fn run(seed: u64, faults: Faults, tally: &mut Tally) -> Result<(), String> {
 #[test]
 fn whatever_breaks_each_transfer_ends_once_and_memory_holds_what_it_must() {
     let mut tally = Tally::default();
-    for seed in 0..1_500 {
+    for seed in 0..1_200 {
         if let Err(why) = run(seed, Faults::default(), &mut tally) {
             panic!("seed {seed}: {why}");
         }

@@ -1,24 +1,23 @@
 //! Two ends, up to three links, and everything that can go wrong between them, from one seed.
 
-use super::book::{BAD, BLANK, Book, CELL_BYTES, Entry, Expected, GUARD_BYTES, REGION_BYTES};
+use super::book::{BAD, Book, GUARD_BYTES, REGION_BYTES};
 use super::wire::{Piece, SimLink, Wire};
 use crate::frame::{Kind, Verdict};
-use crate::provider::{DeviceAddress, Place};
-use crate::region::{DeviceKey, Memory, RegionId, Regions, RemoteKey, Rights, Span};
+use crate::provider::Place;
+use crate::region::{Memory, RegionId, Regions, Span};
 use crate::session::{LinkId, Ticket};
-use crate::transfer::{Initiator, Target, TransferOp};
+use crate::transfer::{Initiator, NativePiece, Target};
 use crate::{Peer, Role};
 use base::NodeId;
 use base::prng::Prng;
 use std::sync::Arc;
 
-const OWNER: Peer = Peer { node: NodeId(1), role: Role::Data };
-const ASKER: Peer = Peer { node: NodeId(2), role: Role::Data };
-const OTHER: Peer = Peer { node: NodeId(3), role: Role::Data };
+pub(super) const OWNER: Peer = Peer { node: NodeId(1), role: Role::Data };
+pub(super) const ASKER: Peer = Peer { node: NodeId(2), role: Role::Data };
 const LINKS_MAX: usize = 3;
-const TICKETS_MAX: usize = 24;
-const DEVICE_START: u64 = 1 << 20;
-const LOCAL_BYTES: usize = 1024;
+pub(super) const TICKETS_MAX: usize = 24;
+pub(super) const DEVICE_START: u64 = 1 << 20;
+pub(super) const LOCAL_BYTES: usize = 1024;
 
 /// Canaries: worlds that are broken, so that the checkers must find it.
 #[derive(Clone, Copy, Default)]
@@ -47,17 +46,17 @@ pub struct Tally {
 }
 
 pub struct World {
-    prng: Prng,
+    pub(super) prng: Prng,
     faults: Faults,
-    initiator: Initiator,
+    pub(super) initiator: Initiator,
     target: Target,
-    regions: Regions,
-    region: RegionId,
+    pub(super) regions: Regions,
+    pub(super) region: RegionId,
     theirs: Arc<Memory>,
-    ours: Arc<Memory>,
+    pub(super) ours: Arc<Memory>,
     links: Vec<SimLink>,
     links_made: u32,
-    book: Book,
+    pub(super) book: Book,
     pub tally: Tally,
 }
 
@@ -114,7 +113,8 @@ impl World {
             96 => self.cancel(),
             97 => self.lose_one_end(),
             98 if self.prng.one_in(4) => self.revoke(),
-            _ => self.book.check_memory()?,
+            99 if self.prng.one_in(4) => self.book.check_memory()?,
+            _ => {}
         }
         Ok(())
     }
@@ -130,85 +130,6 @@ impl World {
             let has_device = self.prng.one_in(3);
             self.links.push(SimLink::new(LinkId(self.links_made), has_device));
         }
-    }
-
-    fn submit(&mut self) {
-        let cell = self.prng.below((REGION_BYTES / CELL_BYTES) as u64) as usize;
-        if self.book.entries.len() >= TICKETS_MAX || !self.book.is_cell_free(cell) {
-            return;
-        }
-        let start = self.prng.below(CELL_BYTES as u64 / 2) as usize;
-        let length = self.prng.below((CELL_BYTES - start) as u64) as usize;
-        let offset = cell * CELL_BYTES + start;
-        let write = !self.prng.one_in(3);
-        let (key, expected) = self.key(offset, length);
-        let (local, spans) = self.local(length);
-        let byte =
-            |prng: &mut Prng| if expected == Expected::Good { 1 + prng.below(0xe0) as u8 } else { BAD };
-        let content: Vec<u8> = (0..length).map(|_| byte(&mut self.prng)).collect();
-        let mut rest = &content[..];
-        for span in spans.iter().filter(|_| write) {
-            let (now, later) = rest.split_at(span.length());
-            span.fill(now);
-            rest = later;
-        }
-        let notify = self.prng.one_in(2);
-        let mut entry = Entry::new(write, offset, content, local, spans.clone());
-        (entry.notify, entry.expected) = (notify, expected);
-        let ticket = Ticket(self.book.begin(entry));
-        let reach = if expected == Expected::Refused(Verdict::OutOfBounds) { REGION_BYTES } else { 0 };
-        let offset = (offset + reach) as u64;
-        let op = TransferOp { write, key, offset, pieces: spans, notify };
-        self.initiator.submit(ticket, op).expect("there is room for it");
-    }
-
-    /// A key: good, or false in one way.
-    fn key(&mut self, offset: usize, length: usize) -> (RemoteKey, Expected) {
-        let (denied, beyond) = (Expected::Refused(Verdict::Denied), Expected::Refused(Verdict::OutOfBounds));
-        let [mine, read_only, other] =
-            [(ASKER, true, 1), (ASKER, false, 2), (OTHER, true, 3)].map(|(peer, write, token)| {
-                self.regions.grant(self.region, peer, Rights { read: write, write }, token).unwrap()
-            });
-        let mut key = mine;
-        let expected = match self.prng.below(16) {
-            0 => {
-                key.token = 77;
-                denied
-            }
-            1 => {
-                key = RemoteKey { rights: Rights::ALL, ..read_only };
-                denied
-            }
-            2 => {
-                key = other;
-                denied
-            }
-            3 if offset + length > 0 => {
-                key.length = u64::MAX;
-                beyond
-            }
-            _ => Expected::Good,
-        };
-        if expected == Expected::Good && self.prng.one_in(2) {
-            let at = DeviceAddress { address: DEVICE_START, rkey: key.epoch };
-            key.add_device(DeviceKey { rail: 0, at });
-        }
-        (key, expected)
-    }
-
-    /// Memory of this end, and `length` bytes of it in up to four parts with gaps between.
-    fn local(&mut self, length: usize) -> (Span, Vec<Span>) {
-        let start = self.book.entries.len() * LOCAL_BYTES;
-        let local = Span::of(&self.ours, start, LOCAL_BYTES).unwrap();
-        local.fill(&[BLANK; LOCAL_BYTES]);
-        let (mut at, mut left, mut spans) = (0, length, Vec::new());
-        while left > 0 {
-            let part = if spans.len() == 3 { left } else { 1 + self.prng.below(left as u64) as usize };
-            at += self.prng.below(100) as usize;
-            spans.push(local.part(at, part).unwrap());
-            (at, left) = (at + part, left - part);
-        }
-        (local, spans)
     }
 
     fn pull(&mut self) {
@@ -313,7 +234,7 @@ impl World {
     }
 
     /// True if the owner's device knows the key.
-    fn carry_out(&mut self, piece: &crate::transfer::NativePiece) -> Result<bool, String> {
+    fn carry_out(&mut self, piece: &NativePiece) -> Result<bool, String> {
         let offset = (piece.remote.address - DEVICE_START) as usize;
         let theirs = Span::of(&self.theirs, offset, piece.span.length()).ok_or("a device went too far")?;
         let known = self.book.revocations + 1 == piece.remote.rkey;
