@@ -43,6 +43,7 @@ pub fn verb(given: &Given) -> Result<(), Error> {
             return Ok(());
         }
     };
+    let machine = if given.has("count") { machine.counting() } else { machine };
     if !given.operands.is_empty() {
         return command(&machine, &given.operands);
     }

@@ -23,7 +23,13 @@ const KVM: &str = "kvm";
 /// A translated block cache that the kernel and a test program fit into; one host thread a processor.
 const EMULATED: &str = "tcg,thread=multi,tb-size=512";
 
+/// One processor whose clock is the count of its instructions, one a nanosecond; where it would wait, time jumps. What
+/// is measured inside is then the same on an idle machine and on a busy one. A program that spins until another has done
+/// something would spin for a whole slice of time: only sleeping and one-sided figures make sense.
+const COUNTING: &str = "tcg,thread=single,tb-size=512";
+
 /// A machine that can be booted.
+#[derive(Clone)]
 pub struct Machine {
     kernel: PathBuf,
     cache: PathBuf,
@@ -43,9 +49,17 @@ impl Machine {
         Ok(machine)
     }
 
-    /// How fast it is: `kvm` or `tcg`.
+    /// How fast it is: `kvm`, `tcg`, or `tcg, counting instructions`.
     pub fn accelerator(&self) -> &str {
-        self.accelerator.split(',').next().unwrap_or(self.accelerator)
+        match self.accelerator {
+            COUNTING => "tcg, counting instructions",
+            other => other.split(',').next().unwrap_or(other),
+        }
+    }
+
+    /// The same machine with the count of its instructions as its clock.
+    pub fn counting(&self) -> Self {
+        Self { accelerator: COUNTING, ..self.clone() }
     }
 
     /// Whether acceleration works: tried once a kernel of the host, by a boot.
@@ -60,8 +74,7 @@ impl Machine {
             return Ok(EMULATED);
         }
         println!("test-verbs: probing hardware acceleration, once (up to {} s)", PROBE_LIMIT.as_secs());
-        let accelerated =
-            Self { kernel: self.kernel.clone(), cache: self.cache.clone(), accelerator: KVM, nodes: 1 };
+        let accelerated = Self { accelerator: KVM, nodes: 1, ..self.clone() };
         let says = Part { title: "probe".into(), line: "true".into(), limit: PROBE_LIMIT };
         let outcomes = accelerated.run(&[says], PROBE_LIMIT, &mut |_, _| {});
         if let Err(error) = &outcomes
@@ -123,6 +136,7 @@ impl Machine {
 
     fn command(&self, place: &Path) -> Run {
         let inside = |name: &str| place.join(name).display().to_string();
+        let counts = self.accelerator == COUNTING;
         let words = [
             // It is killed if we are.
             "setpriv",
@@ -136,7 +150,7 @@ impl Machine {
             "-cpu",
             "max",
             "-smp",
-            "2",
+            if counts { "1" } else { "2" },
             "-m",
             &MEMORY_MIB.to_string(),
             "-nodefaults",
@@ -163,7 +177,8 @@ impl Machine {
             "virtserialport,chardev=report,name=report",
         ]
         .map(str::to_owned);
-        Run::new(words)
+        let clock: &[&str] = if counts { &["-icount", "shift=0,sleep=off"] } else { &[] };
+        Run::new(words).args(clock)
     }
 }
 
