@@ -105,7 +105,7 @@ impl World {
         match self.prng.below(100) {
             0..12 => self.submit(),
             12..40 => self.pull(),
-            40..80 => self.deliver(),
+            40..80 => self.deliver()?,
             80..84 => self.add_link(),
             84..93 => self.work()?,
             93..95 => self.cut(),
@@ -152,31 +152,36 @@ impl World {
         }
     }
 
-    fn deliver(&mut self) {
-        let Some(at) = self.any_link() else { return };
+    fn deliver(&mut self) -> Outcome {
+        let Some(at) = self.any_link() else { return Ok(()) };
         if self.prng.one_in(2) {
-            self.deliver_to_owner(at);
-        } else {
-            self.deliver_to_asker(at);
+            return self.deliver_to_owner(at);
         }
+        self.deliver_to_asker(at);
+        Ok(())
     }
 
-    fn deliver_to_owner(&mut self, at: usize) {
+    fn deliver_to_owner(&mut self, at: usize) -> Outcome {
         let link = &mut self.links[at];
         if let Some(mut piece) = link.owner.placing.take() {
             let name = (piece.header.slot, piece.header.sequence);
-            assert!(!self.book.done.contains(&name), "placed after it was done");
+            if self.book.done.contains(&name) {
+                return Err("placed after it was done".into());
+            }
             if piece.advance() {
                 self.target.placed(link.id, &piece.header, &piece.access, &mut self.regions);
             } else {
                 link.owner.placing = Some(piece);
             }
-            return;
+            return Ok(());
         }
-        let Some(wire) = link.owner.coming.pop_front() else { return };
+        let Some(wire) = link.owner.coming.pop_front() else { return Ok(()) };
         let (header, access) = (wire.header(), wire.access().expect("all that goes there has one"));
         if wire.bytes.is_empty() {
-            return self.target.received(&header, &access, &mut self.regions).expect("a good frame");
+            return self
+                .target
+                .received(&header, &access, &mut self.regions)
+                .map_err(|error| error.to_string());
         }
         match self.target.place(link.id, &header, &access, &self.regions).expect("a good piece") {
             Place::Skip => self.tally.skipped += 1,
@@ -185,6 +190,7 @@ impl World {
                     Some(Piece { header, access, span, bytes: wire.bytes, is_half_done: false });
             }
         }
+        Ok(())
     }
 
     fn deliver_to_asker(&mut self, at: usize) {
@@ -367,7 +373,7 @@ impl World {
             }
             for at in 0..self.links.len() {
                 self.pull();
-                self.deliver_to_owner(at);
+                self.deliver_to_owner(at)?;
                 self.deliver_to_asker(at);
                 if self.links[at].has_device {
                     let link = &mut self.links[at];
