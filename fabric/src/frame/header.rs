@@ -72,9 +72,11 @@ pub struct Flags(pub u8);
 impl Flags {
     /// In a request, reply or chunk: the frame carries less than is left; chunks follow.
     pub const MORE: u8 = 1;
-    /// In a request: nobody waits for the reply; answer without a body as soon as it is started.
+    /// In a request: nobody waits for the reply; answer without a body as soon as it is started. In a write or read without bulk: the
+    /// transfer is given up; place and send no more of it, then answer with `Done`.
     pub const ONE_WAY: u8 = 2;
-    /// In a request or write: this is sent again after a link broke.
+    /// In a request, write or read: this is sent again after a link broke. In a done: data of this read was lost with a link; ask again from
+    /// the first byte on that is missing.
     pub const AGAIN: u8 = 4;
     const ALL: u8 = 7;
 
