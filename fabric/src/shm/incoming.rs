@@ -200,6 +200,7 @@ impl Incoming {
     }
 }
 
+#[inline]
 fn header(shared: &Shared, record: &Record) -> Result<Header, WireError> {
     if record.length < HEADER_BYTES {
         return Err(WireError("a record shorter than a header"));
@@ -208,6 +209,7 @@ fn header(shared: &Shared, record: &Record) -> Result<Header, WireError> {
 }
 
 /// True if the frame's bulk goes into a region.
+#[inline]
 fn is_piece(header: &Header) -> bool {
     matches!(header.kind, Kind::Write | Kind::ReadData) && header.bulk > 0
 }

@@ -7,11 +7,13 @@
 //! read past its record; no more than [`LENT_BYTES_MAX`] and one piece are lent at a time.
 
 use super::lending::Lender;
-use super::ring::{Form, Producer};
+use super::ring::{FIRST_BYTES, Form, Producer};
+use super::sys::Shared;
 use crate::frame::{ACCESS_BYTES, HEADER_BYTES, WireError};
 use crate::provider::{Body, Frame};
 use crate::region::Span;
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::os::fd::BorrowedFd;
 
 /// A piece of so many bytes or more is lent. Below, two copies cost less than looking up the memory, and reading its cold lines.
@@ -22,6 +24,9 @@ const LENT_BYTES_MAX: usize = 2 << 20;
 pub const LENT_RECORD_BYTES: usize = PREFIX_BYTES + 16;
 /// The most bytes in front of a frame's body.
 const PREFIX_BYTES: usize = HEADER_BYTES + ACCESS_BYTES;
+
+/// A frame of so many bytes or less takes the short way.
+const SHORT_BYTES_MAX: usize = 4 << 10;
 
 /// A frame on its way into the ring.
 struct Load {
@@ -119,13 +124,36 @@ impl Outgoing {
     /// Takes a frame, and writes it if there is room.
     #[inline]
     pub fn push(&mut self, frame: Frame, socket: BorrowedFd<'_>) {
-        let mut load = Load::new(frame);
         self.frames += 1;
-        self.bytes += load.length as u64;
+        self.bytes += (HEADER_BYTES + frame.header.carried()) as u64;
+        if self.waiting.is_empty() && self.write_short(&frame) {
+            return;
+        }
+        let mut load = Load::new(frame);
         if self.waiting.is_empty() && self.write(&mut load, socket).is_none() {
             return;
         }
         self.waiting.push_back(load);
+    }
+
+    /// Writes a frame that is a short record, as most are. False if this is none, or does not fit.
+    #[inline]
+    fn write_short(&mut self, frame: &Frame) -> bool {
+        let (head, bulk): (&[u8], &[u8]) = match &frame.body {
+            Body::Message(head, bulk) => (head, bulk),
+            Body::Empty => (&[], &[]),
+            Body::Piece(..) | Body::Access(_) => return false,
+        };
+        let length = HEADER_BYTES + head.len() + bulk.len();
+        // An error shows again, and is kept then.
+        if length > SHORT_BYTES_MAX || self.ring.begin(length) != Ok(length) {
+            return false;
+        }
+        let (shared, at, header) = (self.ring.shared(), self.ring.content(), frame.header.encode());
+        lay(shared, at, FIRST_BYTES..length, [&header, head, bulk]);
+        lay(shared, at, 0..FIRST_BYTES, [&header, head, bulk]);
+        self.publish(Form::Frame, length);
+        true
     }
 
     /// Writes what waits, as far as there is room. True if nothing waits any more or the other end will ring when it has read on.
@@ -222,29 +250,25 @@ impl Outgoing {
     }
 
     /// Copies the next `length` bytes of a frame into the record that was begun.
-    #[inline]
     fn copy(&self, load: &Load, length: usize) {
-        let (shared, mut at) = (self.ring.shared(), self.ring.content());
-        let (mut skip, end) = (load.done, at + length);
-        let mut put = |bytes: &[u8]| {
-            let from = skip.min(bytes.len());
-            let part = &bytes[from..bytes.len().min(from + end - at)];
-            shared.write(at, part);
-            (skip, at) = (skip - from, at + part.len());
+        let (shared, at, none) = (self.ring.shared(), self.ring.content(), &[][..]);
+        let (head, bulk) = match &load.body {
+            Body::Message(head, bulk) => (&head[..], &bulk[..]),
+            _ => (none, none),
         };
-        put(&load.prefix[..load.prefix_bytes]);
-        match &load.body {
-            Body::Message(head, bulk) => {
-                put(head);
-                put(bulk);
+        if let Body::Piece(_, span) = &load.body {
+            let skip = load.done.saturating_sub(load.prefix_bytes);
+            let prefix = load.prefix_bytes.saturating_sub(load.done).min(length);
+            if let Some(part) = span.part(skip, length - prefix) {
+                shared.write_span(at + prefix, &part);
             }
-            Body::Piece(_, span) => {
-                if let Some(part) = span.part(skip, (span.length() - skip).min(end - at)) {
-                    shared.write_span(at, &part);
-                }
-            }
-            Body::Access(_) | Body::Empty => {}
         }
+        let prefix = &load.prefix[..load.prefix_bytes];
+        // Where the frame would begin, had all of it been written into this record.
+        let begin = at.wrapping_sub(load.done);
+        let cut = load.done + FIRST_BYTES.min(length);
+        lay(shared, begin, cut..load.done + length, [prefix, head, bulk]);
+        lay(shared, begin, load.done..cut, [prefix, head, bulk]);
     }
 
     /// Lends the span of a piece.
@@ -282,5 +306,19 @@ impl Outgoing {
         {
             self.lent_bytes -= span.length();
         }
+    }
+}
+
+/// Writes the part of a frame that lies in this range of it. The frame is these parts one behind the other and would begin at `begin`.
+#[inline]
+fn lay(shared: &Shared, begin: usize, range: Range<usize>, parts: [&[u8]; 3]) {
+    let mut start = 0;
+    for part in parts {
+        let end = start + part.len();
+        let (from, to) = (range.start.clamp(start, end), range.end.clamp(start, end));
+        if from < to {
+            shared.write(begin.wrapping_add(from), &part[from - start..to - start]);
+        }
+        start = end;
     }
 }

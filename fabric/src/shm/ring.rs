@@ -31,6 +31,8 @@ use std::sync::atomic::{AtomicU64, fence};
 const LINE: usize = 64;
 /// Bytes of a record's word.
 const WORD: usize = 8;
+/// Bytes of content in a record's first line.
+pub const FIRST_BYTES: usize = LINE - WORD;
 /// Bytes of the control lines of both directions.
 const CONTROL_BYTES: usize = 4096;
 /// After so many bytes the producer goes back to the start of the ring if the consumer has kept up.
@@ -84,36 +86,44 @@ impl Track {
     }
 
     /// Bytes of the longest record: a long frame is several, so that it is read while it is still being written.
+    #[inline]
     fn record_max(self) -> usize {
         self.size / 8
     }
 
+    #[inline]
     fn offset(self, position: u64) -> usize {
         position as usize & (self.size - 1)
     }
 
+    #[inline]
     fn to_end(self, position: u64) -> usize {
         self.size - self.offset(position)
     }
 
+    #[inline]
     fn word(self, shared: &Shared, position: u64) -> &AtomicU64 {
         shared.word(self.data + self.offset(position))
     }
 
+    #[inline]
     fn head(self, shared: &Shared) -> &AtomicU64 {
         shared.word(self.control)
     }
 
+    #[inline]
     fn parked(self, shared: &Shared) -> &AtomicU64 {
         shared.word(self.control + 128)
     }
 
+    #[inline]
     fn wanted(self, shared: &Shared) -> &AtomicU64 {
         shared.word(self.control + 256)
     }
 }
 
 /// Bytes of the record with so much content.
+#[inline]
 fn record_bytes(content: usize) -> usize {
     (WORD + content).next_multiple_of(LINE)
 }
@@ -137,6 +147,7 @@ impl Producer {
     }
 
     /// Bytes that are free, as far as is known.
+    #[inline]
     pub fn free(&self) -> usize {
         self.track.size - (self.tail - self.head) as usize
     }
@@ -164,8 +175,11 @@ impl Producer {
         Ok(())
     }
 
-    /// How much of `wanted` bytes fits into a record now, which is then written with [`Producer::content`] and published. 0: the
-    /// ring is full.
+    /// How much of `wanted` bytes fits into a record now, which is then written at [`Producer::content`] and published, neither more
+    /// nor less. 0: the ring is full.
+    ///
+    /// Whoever polls looks at the record's first line all the time, and fetches it back after each store that he is too early for: so
+    /// it is best written last and at one go, [`FIRST_BYTES`] of content and then the word.
     ///
     /// # Errors
     /// As [`Producer::refresh`].
@@ -180,7 +194,17 @@ impl Producer {
             self.refresh()?;
         }
         let most = self.free().saturating_sub(LINE).min(self.track.to_end(self.tail)).min(whole);
-        Ok(wanted.min((most - most % LINE).saturating_sub(WORD)))
+        let content = wanted.min((most - most % LINE).saturating_sub(WORD));
+        if content > 0 {
+            self.clear(self.tail + record_bytes(content) as u64);
+        }
+        Ok(content)
+    }
+
+    /// Says that there is no record at this position yet.
+    #[inline]
+    fn clear(&self, position: u64) {
+        self.track.word(&self.shared, position).store(0, Relaxed);
     }
 
     /// Like [`Producer::begin`], for a short record that cannot be cut: true if it fits whole.
@@ -203,6 +227,7 @@ impl Producer {
     }
 
     /// Where in the shared memory the content of the next record lies.
+    #[inline]
     pub fn content(&self) -> usize {
         self.track.data + self.track.offset(self.tail) + WORD
     }
@@ -213,8 +238,8 @@ impl Producer {
         self.publish_until(form, content, self.tail + record_bytes(content) as u64);
     }
 
+    #[inline]
     fn publish_until(&mut self, form: Form, content: usize, next: u64) {
-        self.track.word(&self.shared, next).store(0, Relaxed);
         let word = u64::from(form as u8) << 32 | content as u64;
         self.track.word(&self.shared, self.tail).store(word, Release);
         self.tail = next;
@@ -232,7 +257,9 @@ impl Producer {
 
     /// The next record is at the start of the ring. Who calls knows that the start is free.
     fn jump(&mut self) {
-        self.publish_until(Form::Jump, 0, self.tail + self.track.to_end(self.tail) as u64);
+        let start = self.tail + self.track.to_end(self.tail) as u64;
+        self.clear(start);
+        self.publish_until(Form::Jump, 0, start);
     }
 
     /// After records were published: true if the consumer sleeps and its bell must be rung.
@@ -268,6 +295,7 @@ impl Producer {
     }
 
     /// The memory.
+    #[inline]
     pub fn shared(&self) -> &Shared {
         &self.shared
     }
@@ -354,6 +382,7 @@ impl Consumer {
     }
 
     /// The memory.
+    #[inline]
     pub fn shared(&self) -> &Shared {
         &self.shared
     }

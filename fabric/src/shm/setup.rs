@@ -58,10 +58,11 @@ pub struct Setup {
     socket: OwnedFd,
     token: Token,
     /// At the dialling end: what it offered.
-    offered: Option<(Halves, (Bell, Bell))>,
+    offered: Option<Box<Offered>>,
 }
 
 type Halves = (Outgoing, Incoming);
+type Offered = (Halves, (Bell, Bell));
 
 impl Setup {
     /// Begins to set up a link over a connected Unix stream socket that the reactor does not watch and on which nothing is left to read.
@@ -72,7 +73,7 @@ impl Setup {
     pub fn start(socket: OwnedFd, end: End, token: Token, reactor: &mut Reactor) -> io::Result<Setup> {
         let offered = match end {
             End::Accepted => None,
-            End::Dialled { ring_bytes } => Some(offer(&socket, ring_bytes)?),
+            End::Dialled { ring_bytes } => Some(Box::new(offer(&socket, ring_bytes)?)),
         };
         reactor.watch_level(&socket, token)?;
         Ok(Setup { socket, token, offered })
@@ -84,7 +85,7 @@ impl Setup {
     /// The other end is gone, or passed something that cannot be used. Everything is closed.
     pub fn advance(mut self, reactor: &mut Reactor) -> io::Result<Step> {
         let ready = match self.offered.take() {
-            None => accept(&self.socket)?,
+            None => accept(&self.socket)?.map(Box::new),
             Some(offered) => match passing::receive::<8>(&self.socket)? {
                 Some((TAKEN, _)) => Some(offered),
                 Some(_) => return Err(bad("the other end did not answer what was offered")),
@@ -94,7 +95,8 @@ impl Setup {
                 }
             },
         };
-        let Some((halves, bells)) = ready else { return Ok(Step::Waiting(self)) };
+        let Some(offered) = ready else { return Ok(Step::Waiting(self)) };
+        let (halves, bells) = *offered;
         reactor.forget(&self.socket)?;
         let link = ShmLink::start(halves, bells, self.socket, self.token, reactor)?;
         Ok(Step::Linked(Box::new(link)))
@@ -112,7 +114,7 @@ fn bad(what: &'static str) -> io::Error {
 }
 
 /// Makes memory and bells and passes them over.
-fn offer(socket: &OwnedFd, ring_bytes: usize) -> io::Result<(Halves, (Bell, Bell))> {
+fn offer(socket: &OwnedFd, ring_bytes: usize) -> io::Result<Offered> {
     let [to, from] = Track::pair(ring_bytes)
         .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "there are no rings of this length"))?;
     let file = memfd_create("ssi-link", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
@@ -128,7 +130,7 @@ fn offer(socket: &OwnedFd, ring_bytes: usize) -> io::Result<(Halves, (Bell, Bell
 }
 
 /// Takes what the dialling end offers, once it has come.
-fn accept(socket: &OwnedFd) -> io::Result<Option<(Halves, (Bell, Bell))>> {
+fn accept(socket: &OwnedFd) -> io::Result<Option<Offered>> {
     let Some((message, descriptors)) = passing::receive::<16>(socket)? else { return Ok(None) };
     let (tag, length) = message.split_at(8);
     if tag != OFFER {

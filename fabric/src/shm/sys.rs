@@ -40,10 +40,12 @@ impl Shared {
         Ok(Shared { start, length })
     }
 
+    #[inline]
     fn holds(&self, at: usize, length: usize) -> bool {
         at.checked_add(length).is_some_and(|end| end <= self.length)
     }
 
+    #[inline]
     fn address(&self, at: usize, length: usize) -> *mut u8 {
         assert!(self.holds(at, length), "a part of shared memory lies inside it");
         // SAFETY: `at` is at most the length of the mapping, as was just checked.

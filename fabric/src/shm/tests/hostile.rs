@@ -169,7 +169,7 @@ proptest! {
                     let line = rng.below(6) as usize;
                     let form = rng.below(6) << 32;
                     shared.word(RINGS[0] + line * 64 + 8).store(rng.below(11) | rng.below(4) << 8, SeqCst);
-                    shared.word(RINGS[0] + line * 64 + 24).store(rng.below(2) * 48 | rng.below(60) << 32, SeqCst);
+                    shared.word(RINGS[0] + line * 64 + 24).store((rng.below(2) * 48) | (rng.below(60) << 32), SeqCst);
                     shared.word(RINGS[0] + line * 64).store(form | rng.below(200), SeqCst);
                 }
             });
