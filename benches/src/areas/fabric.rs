@@ -16,6 +16,7 @@ mod verbs;
 use crate::Error;
 use contest::Contest;
 use pair::Pair;
+use ssi_benches::Target;
 
 pub use side::run as run_side;
 pub use verbs::run as run_verbs;
@@ -36,7 +37,28 @@ pub fn run(part: &str) -> Result<(), Error> {
     if part.is_empty() || "peer.iperf3.one_stream".contains(part) {
         bulk::beside()?;
     }
-    costs(part)
+    bulk::BESIDE.run(part)?;
+    costs(part)?;
+    idle(part)
+}
+
+/// What a peer costs that does nothing.
+fn idle(part: &str) -> Result<(), Error> {
+    let figures = [
+        ("fabric.idle_peer.kib", 2, Target::Limit(48.0)),
+        ("fabric.idle_peer.urgent_lane_only.kib", 1, Target::None),
+    ];
+    for (name, lanes, target) in figures {
+        if name.contains(part) {
+            println!(
+                "# a process with one endpoint grows by 1,000 peers (endpoints of another process), each connected both \
+                 ways over {lanes} lane(s); resident memory, without the kernel's socket buffers"
+            );
+            let drive = format!("ours.crowd tcp encrypted sleep 1000 {lanes}");
+            cost::idle_peers(name, &Pair::new("ours.hub tcp encrypted sleep", &drive), target)?;
+        }
+    }
+    Ok(())
 }
 
 /// What a call costs beside time.

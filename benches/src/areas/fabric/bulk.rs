@@ -1,9 +1,9 @@
 //! One-sided transfers of 1 MiB, several under way: how many MiB go in a second.
 
-use super::contest::{Contest, mib};
+use super::contest::{Contest, mib, micros};
 use super::peers::iperf;
 use crate::Error;
-use ssi_benches::Target::AtLeast;
+use ssi_benches::Target::{AtLeast, AtMost};
 use ssi_benches::{BLOCKS_MIN, Figure, Unit};
 
 const STREAM: &str = "one TCP stream on the loopback, two processes on two cores, writes and reads of 128 KiB, \
@@ -62,6 +62,15 @@ pub const SHM: &[Contest] = &[
         reads: &[mib("fabric.shm.write1m.beyond_cache", AtLeast(0.7))],
     },
 ];
+
+/// Control calls beside 4 streams of writes, and alone.
+pub const BESIDE: Contest = Contest {
+    ours: ("ours.serve tcp encrypted sleep", "ours.beside tcp encrypted sleep 3000 4"),
+    peer: ("ours.serve tcp encrypted sleep", "ours.beside tcp encrypted sleep 20000 0"),
+    beside: "ours-idle",
+    described: "the same calls, one after the other, without the 4 streams of 1 MiB writes over the same endpoints",
+    reads: &[micros("fabric.control_under_bulk.p99", "p99", AtMost(5.0))],
+};
 
 /// iperf3 itself, which does not touch what it receives.
 pub fn beside() -> Result<(), Error> {

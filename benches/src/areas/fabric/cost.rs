@@ -1,4 +1,4 @@
-//! What a call costs beside time: requests for memory, and system calls, of both sides together.
+//! What calls and peers cost beside time: requests for memory, system calls, memory of peers that do nothing.
 //!
 //! Invariant: counted in runs of their own, because counting slows them.
 
@@ -18,6 +18,19 @@ pub fn allocations(name: &str, pair: &Pair) -> Result<(), Error> {
     let values: Vec<f64> = (0..BLOCKS_MIN).map(each).collect::<Result<_, _>>()?;
     if let Some(figure) = Figure::alone(name, &values, Unit::Count) {
         println!("{}   {}", figure.clone().with_target(Target::Limit(0.005)), figure.spread());
+    }
+    Ok(())
+}
+
+/// Memory of each of 1,000 idle peers, by how much the process grew that has them.
+pub fn idle_peers(name: &str, pair: &Pair, target: Target) -> Result<(), Error> {
+    let each = |_| {
+        let sample = pair.block()?;
+        Ok::<f64, Error>(sample.value("server_rss")? / sample.value("count")?)
+    };
+    let values: Vec<f64> = (0..BLOCKS_MIN).map(each).collect::<Result<_, _>>()?;
+    if let Some(figure) = Figure::alone(name, &values, Unit::Kib) {
+        println!("{}   {}", figure.clone().with_target(target), figure.spread());
     }
     Ok(())
 }

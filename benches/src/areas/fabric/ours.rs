@@ -1,37 +1,99 @@
 //! Our own sides: an endpoint that serves, and one that drives.
 //!
-//! Invariant: the driver's clock starts when its links are up and its buffers warm, as the peers' do.
+//! Invariant: the driver's clock starts when the links that are to be measured carry and its buffers are warm, as the peers' are.
 
-use super::sample::Laps;
-use super::side::{finished, serving, warm};
+mod calling;
+mod crowd;
+mod moving;
+
+use super::side::serving;
 use crate::Error;
 use base::NodeId;
+use fabric::provider::Provider;
 use fabric::{
-    ClusterKey, Config, Endpoint, Limits, Message, Peer, Priority, Reply, Role, Service, ServiceId,
+    ClusterKey, Config, Endpoint, Message, Peer, RailState, Region, RemoteKey, Reply, Rights, Role, Security,
+    Service, ServiceId, Wait,
 };
-use futures_util::future::try_join_all;
-use std::cell::RefCell;
-use std::rc::Rc;
+use std::future::pending;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Bytes of a call's message.
 const BYTES: usize = 64;
-/// Calls before the clock starts.
-const WARM_UP: usize = 2_000;
 const ECHO: ServiceId = ServiceId(100);
+/// No call and no transfer takes so long.
 const WITHIN: Duration = Duration::from_secs(30);
+/// The server's region, of which a driver uses as much as it likes.
+const REGION: usize = 64 * MIB;
+const MIB: usize = 1 << 20;
 
 /// `ours.NAME PROVIDER SECURITY WAIT ..`.
 pub fn run(name: &str, words: &[&str]) -> Result<(), Error> {
     let [provider, security, wait, rest @ ..] = words else { return Err("which setting?".into()) };
-    let place = Place::new(provider, security, wait)?;
+    let setting = Setting::parse(provider, security, wait)?;
     match (name, rest) {
-        ("ours.serve", []) => place.serve(),
-        ("ours.call", [count, outstanding, batch, at]) => {
-            place.drive(count.parse()?, outstanding.parse()?, batch.parse()?, at)
+        ("ours.serve", []) => serve(&setting),
+        ("ours.call", [count, outstanding, batch, at, _]) => {
+            calling::calls(&setting, at, count.parse()?, outstanding.parse()?, batch.parse()?)
         }
+        ("ours.beside", [count, streams, at, key]) => {
+            moving::beside(&setting, at, key, count.parse()?, streams.parse()?)
+        }
+        ("ours.write" | "ours.read", [mib, outstanding, buffers, at, key]) => {
+            let way = if name == "ours.write" { moving::Way::Write } else { moving::Way::Read };
+            moving::stream(&setting, at, key, way, [mib, outstanding, buffers])
+        }
+        ("ours.read8", [count, at, key]) => moving::read8(&setting, at, key, count.parse()?),
+        ("ours.hub", []) => crowd::hub(&setting),
+        ("ours.crowd", [peers, lanes, at]) => crowd::crowd(&setting, at, peers.parse()?, lanes.parse()?),
         _ => Err(format!("no side {name} {rest:?}").into()),
+    }
+}
+
+/// How both ends of a figure are set up.
+#[derive(Clone, Debug)]
+struct Setting {
+    provider: Provider,
+    security: Security,
+    wait: Wait,
+}
+
+impl Setting {
+    fn parse(provider: &str, security: &str, wait: &str) -> Result<Setting, Error> {
+        Ok(Setting {
+            provider: match provider {
+                "tcp" => Provider::Tcp,
+                "shm" => Provider::Shm,
+                "verbs" => Provider::Verbs,
+                _ => return Err(format!("no provider {provider}").into()),
+            },
+            security: match security {
+                "encrypted" => Security::Encrypted,
+                "authenticated" => Security::Authenticated,
+                _ => return Err(format!("no security {security}").into()),
+            },
+            wait: match wait {
+                "poll" => Wait::Poll,
+                "sleep" => Wait::Sleep,
+                _ => return Err(format!("no wait {wait}").into()),
+            },
+        })
+    }
+
+    /// The endpoint of this node. The others are found over TCP, whatever carries then.
+    fn config(&self, node: u32) -> Result<Config, Error> {
+        let key = ClusterKey::from_bytes([7; 32]);
+        let mut config = Config::new(peer(node), "127.0.0.1:0".parse()?, key, "bench");
+        config.security = self.security;
+        config.providers = vec![Provider::Tcp];
+        if self.provider != Provider::Tcp {
+            config.providers.insert(0, self.provider);
+        }
+        if self.provider == Provider::Shm {
+            // A side has a directory of its own, which goes with it.
+            config.shm = Some(std::env::current_dir()?);
+        }
+        Ok(config)
     }
 }
 
@@ -39,74 +101,67 @@ struct Echo;
 
 impl Service for Echo {
     fn handle(self: Arc<Self>, _from: Peer, request: Message) -> Reply {
-        Box::pin(std::future::ready(request))
+        Reply::Now(request)
     }
 }
 
-/// An endpoint and what drives it.
-struct Place {
-    runtime: tokio::runtime::Runtime,
+fn serve(setting: &Setting) -> Result<(), Error> {
+    let endpoint = Endpoint::driven(setting.config(1)?)?;
+    endpoint.serve(ECHO, Arc::new(Echo));
+    let region = endpoint.register(REGION)?;
+    let key: String =
+        region.grant(peer(2), Rights::ALL)?.encode().iter().map(|byte| format!("{byte:02x}")).collect();
+    serving(&format!("{} {key}", endpoint.address()))?;
+    endpoint.block_on(setting.wait, pending())
 }
 
-impl Place {
-    fn new(provider: &str, security: &str, wait: &str) -> Result<Place, Error> {
-        match (provider, security, wait) {
-            ("tcp", "encrypted", "sleep") => {
-                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-                Ok(Place { runtime })
+/// The driver's end: an endpoint whose links to the server are up.
+struct Driver {
+    endpoint: Endpoint,
+    wait: Wait,
+}
+
+impl Driver {
+    /// Connects, and waits until the wanted provider carries calls.
+    fn connect(setting: &Setting, at: &str) -> Result<Driver, Error> {
+        let endpoint = Endpoint::driven(setting.config(2)?)?;
+        endpoint.set_address(peer(1), at.parse()?);
+        let driver = Driver { endpoint, wait: setting.wait };
+        let begun = Instant::now();
+        while !driver.is_carried_by(setting.provider) {
+            if begun.elapsed() > Duration::from_secs(10) {
+                let links = driver.endpoint.status().peers.into_iter().flat_map(|peer| peer.links);
+                let links: Vec<String> =
+                    links.map(|link| format!("{} {:?} {:?}", link.provider, link.lane, link.state)).collect();
+                return Err(format!("{} does not carry: {}", setting.provider, links.join(", ")).into());
             }
-            _ => Err(format!("the fabric has no {provider} {security} {wait} yet").into()),
+            driver.run(async |endpoint| calling::calls_of(endpoint, 64, 1, 1).await.map(drop))?;
         }
+        Ok(driver)
     }
 
-    async fn endpoint(&self, node: u32) -> Result<Endpoint, Error> {
-        let config = Config {
-            local: peer(node),
-            listen: "127.0.0.1:0".parse()?,
-            key: ClusterKey::from_bytes([7; 32]),
-            cluster: "bench".to_owned(),
-            limits: Limits::default(),
-        };
-        Ok(Endpoint::bind(config).await?)
+    /// Waits for what `work` does with the endpoint.
+    fn run<T>(&self, work: impl AsyncFnOnce(&Endpoint) -> Result<T, Error>) -> Result<T, Error> {
+        self.endpoint.block_on(self.wait, work(&self.endpoint))
     }
 
-    fn serve(&self) -> Result<(), Error> {
-        self.runtime.block_on(async {
-            let endpoint = self.endpoint(1).await?;
-            endpoint.serve(ECHO, Arc::new(Echo));
-            serving(&endpoint.address().to_string())?;
-            std::future::pending().await
-        })
+    fn region(&self, length: usize) -> Result<Region, Error> {
+        Ok(self.endpoint.register(length)?)
     }
 
-    fn drive(&self, count: usize, outstanding: usize, batch: u32, at: &str) -> Result<(), Error> {
-        self.runtime.block_on(async {
-            let endpoint = self.endpoint(2).await?;
-            endpoint.set_address(peer(1), at.parse()?);
-            calls(&endpoint, WARM_UP, outstanding, batch).await?;
-            let before = warm()?;
-            let laps = calls(&endpoint, count, outstanding, batch).await?;
-            finished(laps.sample()?, &before)
-        })
+    fn is_carried_by(&self, provider: Provider) -> bool {
+        let status = self.endpoint.status();
+        let mut links = status.peers.iter().flat_map(|peer| &peer.links);
+        links.any(|link| link.state == RailState::Calls && link.provider == provider)
     }
 }
 
-async fn calls(endpoint: &Endpoint, count: usize, outstanding: usize, batch: u32) -> Result<Laps, Error> {
-    let laps = Rc::new(RefCell::new(Laps::start(count, batch)));
-    let request = Message { head: bytes::Bytes::from_static(&[7; BYTES]), bulk: bytes::Bytes::new() };
-    let loops = (0..outstanding).map(|_| {
-        let (laps, request) = (laps.clone(), request.clone());
-        async move {
-            for _ in 0..count / outstanding {
-                let reply = endpoint.call(peer(1), ECHO, Priority::Control, request.clone(), WITHIN).await?;
-                assert_eq!(reply.head.len(), BYTES, "an echo is as long");
-                laps.borrow_mut().lap();
-            }
-            Ok::<(), Error>(())
-        }
-    });
-    try_join_all(loops).await?;
-    Ok(Rc::into_inner(laps).ok_or("a loop still runs")?.into_inner())
+/// The key that the server told.
+fn remote_key(hex: &str) -> Result<RemoteKey, Error> {
+    let digits = |k: usize| hex.get(2 * k..2 * k + 2).and_then(|pair| u8::from_str_radix(pair, 16).ok());
+    let bytes: Option<Vec<u8>> = (0..hex.len() / 2).map(digits).collect();
+    let bytes: Option<_> = bytes.and_then(|bytes| bytes.try_into().ok());
+    Ok(RemoteKey::decode(&bytes.ok_or("the server told no key")?)?)
 }
 
 fn peer(node: u32) -> Peer {

@@ -30,7 +30,8 @@ impl Pair {
         Pair { serve: words(serve), drive: words(drive) }
     }
 
-    /// Takes a block: the driver's sample, and in it `cpu` (us), `allocations` of one call or MiB, of both sides together.
+    /// Takes a block: the driver's sample, and in it `cpu` (us) and `allocations` of one call or MiB, of both sides together, and
+    /// by how much the server grew (`server_rss`, KiB).
     pub fn block(&self) -> Result<Sample, Error> {
         self.measured(GO, MARK)
     }
@@ -49,7 +50,7 @@ impl Pair {
         let mut used = |word: &str| -> Result<Sample, Error> {
             match &mut server {
                 Some((server, _)) => Sample::parse(&server.ask(word)?),
-                None => Ok(Sample::default().with("cpu", 0.0).with("allocations", 0.0)),
+                None => Ok(Sample::default().with("cpu", 0.0).with("allocations", 0.0).with("rss", 0.0)),
             }
         };
         let before = used(mark)?;
@@ -60,7 +61,8 @@ impl Pair {
             Ok(both / sample.value("count")?)
         };
         let (cpu, allocations) = (each("cpu")? / 1e3, each("allocations")?);
-        Ok(sample.with("cpu", cpu).with("allocations", allocations))
+        let grown = after.value("rss")? - before.value("rss")?;
+        Ok(sample.with("cpu", cpu).with("allocations", allocations).with("server_rss", grown))
     }
 
     /// Runs it once below strace, which writes what it counted to these files.
@@ -96,6 +98,8 @@ pub struct Side {
     child: Child,
     input: Option<ChildStdin>,
     lines: Receiver<String>,
+    /// Where it runs, and may leave what it likes.
+    _dir: tempfile::TempDir,
 }
 
 impl Side {
@@ -110,14 +114,15 @@ impl Side {
                 strace
             }
         };
-        command.args(["side", &core.to_string()]).args(words);
+        let dir = tempfile::tempdir()?;
+        command.args(["side", &core.to_string()]).args(words).current_dir(dir.path());
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
         let output = BufReader::new(child.stdout.take().ok_or("a side without output")?);
         let (sender, lines) = channel();
         std::thread::spawn(move || {
             output.lines().map_while(Result::ok).try_for_each(|line| sender.send(line))
         });
-        Ok(Side { name: words.join(" "), input: child.stdin.take(), child, lines })
+        Ok(Side { name: words.join(" "), input: child.stdin.take(), child, lines, _dir: dir })
     }
 
     /// The next line that it says.
