@@ -206,7 +206,8 @@ impl MemoryRegion {
     }
 
     /// Takes the region away from the device. When it returns, no operation of a peer or of our own can touch the
-    /// memory any more; those under way or yet to come fail. Revoking twice is no error.
+    /// memory any more; those yet to come fail, those under way fail or, on a device that answers badly (Soft-RoCE under load),
+    /// are never answered: whoever posted them must have a deadline, and then end the connection. Revoking twice is no error.
     ///
     /// # Errors
     /// `Device` if the kernel does not confirm; the memory is then never freed.

@@ -11,6 +11,8 @@ use std::sync::Arc;
 
 /// Seconds that anything may take, on an emulated processor among others.
 const PATIENCE: Timespec = Timespec { tv_sec: 30, tv_nsec: 0 };
+/// Seconds after which a device that does not answer is not waited for any more.
+const SILENCE: Timespec = Timespec { tv_sec: 4, tv_nsec: 0 };
 /// Receive buffers of an end.
 pub const SLOTS: u32 = 64;
 /// Bytes of one.
@@ -94,6 +96,18 @@ impl End {
     /// Posts requests; gives the number of the last.
     pub fn post(&mut self, requests: &[Request<'_>]) -> u64 {
         self.pair.post(requests).unwrap() + requests.len() as u64 - 1
+    }
+
+    /// As `wait`, for a request whose target was taken away under it: Soft-RoCE on a busy machine may then never answer,
+    /// neither well nor ill. As any user must, this ends the connection after a while.
+    pub fn wait_for_answer_or_end(&mut self) -> Vec<News> {
+        self.completions.arm().unwrap();
+        if self.completions.poll(&mut self.news).unwrap() == 0 && !sleep_for(&self.completions, SILENCE) {
+            assert_eq!(self.completions.poll(&mut self.news).unwrap(), 0, "a completion without a wake-up");
+            println!("no answer within {} s in state {:?}", SILENCE.tv_sec, self.pair.state());
+            self.pair.fail().unwrap();
+        }
+        self.wait()
     }
 
     /// Waits for at least one completion, asleep, and gives all that are there.
@@ -191,14 +205,17 @@ impl End {
 
 /// Sleeps until something has a wake-up; false if nothing came.
 pub fn sleep(on: &impl AsFd) -> bool {
+    sleep_for(on, PATIENCE)
+}
+
+fn sleep_for(on: &impl AsFd, time: Timespec) -> bool {
     let mut waiting = [PollFd::from_borrowed_fd(on.as_fd(), PollFlags::IN)];
-    rustix::event::poll(&mut waiting, Some(&PATIENCE)).unwrap() > 0
+    rustix::event::poll(&mut waiting, Some(&time)).unwrap() > 0
 }
 
 /// True if it has a wake-up now.
 pub fn is_ready(on: &impl AsFd) -> bool {
-    let mut waiting = [PollFd::from_borrowed_fd(on.as_fd(), PollFlags::IN)];
-    rustix::event::poll(&mut waiting, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).unwrap() > 0
+    sleep_for(on, Timespec { tv_sec: 0, tv_nsec: 0 })
 }
 
 /// Two ends, connected.
