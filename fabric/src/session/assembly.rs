@@ -116,3 +116,54 @@ impl Assemblies {
         self.under_way.iter().map(|assembly| assembly.head.len() + assembly.bulk.len()).sum()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Priority;
+    use crate::frame::Kind;
+
+    const A: LinkId = LinkId(1);
+
+    fn first(sequence: u64, bytes: usize) -> Header {
+        let flags = Flags(Flags::MORE);
+        Header { sequence, bulk: bytes as u32, flags, ..Header::new(Kind::Request, Priority::Data) }
+    }
+
+    fn chunk(sequence: u64, bytes: usize, more: bool) -> (Header, Bytes) {
+        let flags = Flags::default().with(Flags::MORE, more);
+        let header = Header { flags, ..first(sequence, bytes) };
+        (Header { kind: Kind::Chunk, ..header }, vec![0; bytes].into())
+    }
+
+    fn begun(bytes: usize) -> Assemblies {
+        let mut assemblies = Assemblies::default();
+        assemblies.begin(A, &first(1, bytes), &vec![0; CHUNK_BYTES].into()).unwrap();
+        assemblies
+    }
+
+    #[test]
+    fn a_link_brings_one_message_at_a_time_and_takes_it_along() {
+        let mut assemblies = begun(2 * CHUNK_BYTES);
+        assemblies.begin(A, &first(2, 2 * CHUNK_BYTES), &vec![0; CHUNK_BYTES].into()).unwrap();
+        assert_eq!(assemblies.bytes(), CHUNK_BYTES);
+        let (header, body) = chunk(1, CHUNK_BYTES, false);
+        assert_eq!(assemblies.chunk(A, &header, &body), Ok(None), "the first one was given up");
+        assemblies.link_lost(A);
+        assert_eq!(assemblies.bytes(), 0);
+    }
+
+    #[test]
+    fn a_message_is_as_long_as_it_was_announced() {
+        let whole = CHUNK_BYTES + 10;
+        for (bytes, more) in [(11, false), (9, false), (CHUNK_BYTES, true)] {
+            let (header, body) = chunk(1, bytes, more);
+            assert!(begun(whole).chunk(A, &header, &body).is_err(), "{bytes} more={more}");
+        }
+        let (header, body) = chunk(1, 10, false);
+        let (first, message) = begun(whole).chunk(A, &header, &body).unwrap().unwrap();
+        assert_eq!((first.kind, message.bulk.len()), (Kind::Request, whole));
+        let short = first.bulk as usize - 11;
+        assert!(Assemblies::default().begin(A, &first, &vec![0; short].into()).is_err());
+    }
+}

@@ -117,6 +117,21 @@ fn what_a_lost_link_carried_goes_again_in_order_before_anything_new() {
 }
 
 #[test]
+fn the_order_of_sequences_counts_and_not_the_order_of_slots() {
+    let mut ends = Ends::new(3, 64);
+    (1..=3).for_each(|ticket| ends.submit(ticket, Data, 0));
+    ends.ask(A);
+    ends.serve(0);
+    ends.answer(A);
+    ends.submit(4, Data, 0);
+    ends.asks(A);
+    ends.caller.link_lost(A);
+    let again = ["request data 1/2 0 again", "request data 2/3 0 again", "request data 0/4 0 again"];
+    assert_eq!(ends.ask(B), again);
+    assert_eq!(ends.started.iter().map(|start| start.turn.sequence()).collect::<Vec<_>>(), [2, 3, 4]);
+}
+
+#[test]
 fn a_reply_keeps_to_the_link_of_its_request_while_that_lives() {
     let mut ends = Ends::new(4, 64);
     ends.submit(1, Data, 0);
