@@ -23,7 +23,7 @@ const KVM: &str = "kvm";
 /// A translated block cache that the kernel and a test program fit into; one host thread a processor.
 const EMULATED: &str = "tcg,thread=multi,tb-size=512";
 
-/// One processor whose clock is the count of its instructions, one a nanosecond; where it would wait, time jumps. What
+/// One processor whose clock is the count of its instructions, one a nanosecond (while it waits, real time). What
 /// is measured inside is then the same on an idle machine and on a busy one. A program that spins until another has done
 /// something would spin for a whole slice of time: only sleeping and one-sided figures make sense.
 const COUNTING: &str = "tcg,thread=single,tb-size=512";
@@ -177,7 +177,7 @@ impl Machine {
             "virtserialport,chardev=report,name=report",
         ]
         .map(str::to_owned);
-        let clock: &[&str] = if counts { &["-icount", "shift=0,sleep=off"] } else { &[] };
+        let clock: &[&str] = if counts { &["-icount", "shift=0"] } else { &[] };
         Run::new(words).args(clock)
     }
 }
