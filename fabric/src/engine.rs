@@ -19,6 +19,9 @@ mod inlet;
 mod links;
 mod memory;
 mod outgoing;
+mod peers;
+mod proving;
+mod raising;
 mod remote;
 mod report;
 mod setups;
@@ -26,8 +29,8 @@ mod timers;
 
 use crate::provider::Provider;
 use crate::reactor::{Reactor, Ready, Token};
-use crate::serving::Outcome;
 use crate::region::{Regions, Registrations};
+use crate::serving::Outcome;
 use crate::session::{Completed, Grants, Start, Turn};
 use crate::setup::{Identity, Security};
 use crate::{Config, Error, Limits, LinkEvent, Message, Peer, ServiceId};
@@ -128,7 +131,8 @@ impl Engine {
     /// [`Error::Listen`], or the system gives no descriptors.
     pub fn new(config: Config) -> Result<Engine, Error> {
         let (listen, registered_bytes) = (config.listen, config.limits.registered_bytes);
-        let cannot = |source: std::io::Error| Error::Listen { address: listen, source: std::sync::Arc::new(source) };
+        let cannot =
+            |source: std::io::Error| Error::Listen { address: listen, source: std::sync::Arc::new(source) };
         let mut engine = Engine {
             identity: Identity {
                 local: config.local,

@@ -1,8 +1,8 @@
 //! Registered memory and one-sided transfers, as their users hold them.
 
+use super::Endpoint;
 use super::calling::Calling;
 use super::shared::Shared;
-use super::Endpoint;
 use crate::engine::Transfer;
 use crate::region::{Memory, RegionId, RemoteKey, Rights, Span};
 use crate::{Error, Peer, Target};
@@ -67,7 +67,10 @@ impl Region {
 
     /// Waits until so many notifying writes have arrived in all.
     pub async fn arrived(&self, count: u64) {
-        std::future::poll_fn(|context| self.shared.with(|engine, _| engine.poll_arrived(self.id, count, context))).await;
+        std::future::poll_fn(|context| {
+            self.shared.with(|engine, _| engine.poll_arrived(self.id, count, context))
+        })
+        .await;
     }
 }
 
@@ -82,7 +85,13 @@ impl Endpoint {
     ///
     /// # Errors
     /// As [`Endpoint::call`], and [`Error::Denied`], [`Error::Revoked`], [`Error::OutOfBounds`]. Any part may have been written.
-    pub async fn write(&self, key: &RemoteKey, offset: u64, pieces: &[Span], deadline: Duration) -> Result<(), Error> {
+    pub async fn write(
+        &self,
+        key: &RemoteKey,
+        offset: u64,
+        pieces: &[Span],
+        deadline: Duration,
+    ) -> Result<(), Error> {
         self.transfer(true, key, offset, pieces, false, deadline).await
     }
 
@@ -90,7 +99,13 @@ impl Endpoint {
     ///
     /// # Errors
     /// As [`Endpoint::write`].
-    pub async fn write_notify(&self, key: &RemoteKey, offset: u64, pieces: &[Span], deadline: Duration) -> Result<(), Error> {
+    pub async fn write_notify(
+        &self,
+        key: &RemoteKey,
+        offset: u64,
+        pieces: &[Span],
+        deadline: Duration,
+    ) -> Result<(), Error> {
         self.transfer(true, key, offset, pieces, true, deadline).await
     }
 
@@ -98,7 +113,13 @@ impl Endpoint {
     ///
     /// # Errors
     /// As [`Endpoint::write`]. Any part may have been read.
-    pub async fn read(&self, key: &RemoteKey, offset: u64, pieces: &[Span], deadline: Duration) -> Result<(), Error> {
+    pub async fn read(
+        &self,
+        key: &RemoteKey,
+        offset: u64,
+        pieces: &[Span],
+        deadline: Duration,
+    ) -> Result<(), Error> {
         self.transfer(false, key, offset, pieces, false, deadline).await
     }
 

@@ -1,8 +1,8 @@
 //! A call under way, as its caller holds it.
 
 use super::shared::Shared;
-use crate::engine::{Engine, Request};
 use crate::engine::judge;
+use crate::engine::{Engine, Request};
 use crate::serving::Started;
 use crate::session::Ticket;
 use crate::{Error, Message, Priority, ServiceId, Target};
@@ -107,7 +107,9 @@ pub async fn call_local(shared: &Arc<Shared>, request: Request) -> Result<Messag
     let (verdict, message) = match shared.services.start(request.service, shared.local, request.message) {
         Started::Done(outcome) => outcome,
         Started::Running(running) => {
-            let calling = Calling::begin(shared, |engine, now| Ok(engine.call_here(request.service, request.after, now)))?;
+            let calling = Calling::begin(shared, |engine, now| {
+                Ok(engine.call_here(request.service, request.after, now))
+            })?;
             let (ticket, there) = (calling.ticket, shared.clone());
             shared.spawn(async move {
                 let (verdict, message) = running.await;

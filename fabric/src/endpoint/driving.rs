@@ -14,7 +14,10 @@ const TURNS_MAX: usize = 16;
 pub async fn drive(shared: Arc<Shared>) {
     // Held to the end: `Endpoint::close` waits until nobody listens any more.
     let closing = shared.closing();
-    #[expect(deprecated, reason = "the other one is unsafe, for descriptors that may be closed; an OwnedFd is not")]
+    #[expect(
+        deprecated,
+        reason = "the other one is unsafe, for descriptors that may be closed; an OwnedFd is not"
+    )]
     let descriptor = shared.descriptor().and_then(|set| AsyncFd::with_interest(set, Interest::READABLE));
     let descriptor = match descriptor {
         Ok(descriptor) => descriptor,

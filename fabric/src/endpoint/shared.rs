@@ -163,7 +163,11 @@ impl Shared {
         errands.answers = answers;
     }
 
-    fn run_later(self: &Arc<Shared>, turn: (usize, u64, Turn), running: Pin<Box<dyn Future<Output = Outcome> + Send>>) {
+    fn run_later(
+        self: &Arc<Shared>,
+        turn: (usize, u64, Turn),
+        running: Pin<Box<dyn Future<Output = Outcome> + Send>>,
+    ) {
         let shared = self.clone();
         self.spawn(async move {
             let (verdict, message) = running.await;

@@ -236,7 +236,12 @@ impl Patience {
     }
 }
 
-fn drive<F: Future>(shared: &Arc<Shared>, wait: Wait, mut future: Pin<&mut F>, errands: &mut Errands) -> F::Output {
+fn drive<F: Future>(
+    shared: &Arc<Shared>,
+    wait: Wait,
+    mut future: Pin<&mut F>,
+    errands: &mut Errands,
+) -> F::Output {
     let (seat, bell) = (&shared.seat, shared.seat.bell.clone());
     let waker = Waker::from(bell.clone());
     let mut context = Context::from_waker(&waker);

@@ -137,7 +137,8 @@ impl Calls {
         }
         let due = self.waiting().filter(|(_, about)| about.deadline <= now).collect();
         // Those that are due are settled by the caller of this.
-        self.earliest = self.waiting().map(|(_, about)| about.deadline).filter(|deadline| *deadline > now).min();
+        self.earliest =
+            self.waiting().map(|(_, about)| about.deadline).filter(|deadline| *deadline > now).min();
         due
     }
 

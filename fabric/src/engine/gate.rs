@@ -125,7 +125,9 @@ impl Engine {
 
     /// Listens at a Unix socket in this directory, for processes of this host.
     pub(super) fn listen_locally(&mut self, directory: Option<PathBuf>) -> Result<(), Error> {
-        let Some(directory) = directory.filter(|_| self.providers_allow(Provider::Shm)) else { return Ok(()) };
+        let Some(directory) = directory.filter(|_| self.providers_allow(Provider::Shm)) else {
+            return Ok(());
+        };
         let path = directory.join(format!("fabric-{:016x}.sock", self.random()));
         let address = self.gate.address();
         let listening = || {
@@ -211,7 +213,8 @@ impl Engine {
             output: Vec::new(),
             ended: false,
         };
-        let watched = setup.stream.as_ref().map_or(Ok(()), |stream| self.reactor.watch(stream.as_fd(), token));
+        let watched =
+            setup.stream.as_ref().map_or(Ok(()), |stream| self.reactor.watch(stream.as_fd(), token));
         if let Err(error) = watched {
             return self.setup_failed(setup, SetupError::Io(error), now);
         }

@@ -2,12 +2,17 @@
 //!
 //! Invariant: a session outlives its links for a while, so that what was asked once is not started twice; then it is forgotten.
 
+use super::{Alarm, Engine};
 use crate::Peer;
 use crate::session::{Callee, Grants, Lane, LinkId};
 use crate::transfer::Target;
 use base::time::Time;
 use slab::Slab;
 use std::collections::HashMap;
+use std::time::Duration;
+
+/// How long a session stays known after its last link was lost: longer than any network's hiccup that a call may survive.
+const GUEST_STAYS: Duration = Duration::from_secs(60);
 
 /// One session of a peer with this endpoint.
 pub struct Guest {
@@ -101,5 +106,46 @@ impl Guest {
     /// The link for what goes to it in this lane.
     pub fn link(&self, lane: Lane) -> Option<LinkId> {
         self.home[lane as usize]
+    }
+}
+
+impl Engine {
+    /// A link of a guest is over.
+    pub(super) fn guest_lost(&mut self, at: usize, id: LinkId, now: Time) {
+        let Some(guest) = self.guests.at(at) else { return };
+        guest.callee.link_lost(id);
+        guest.target.link_lost(id, &mut self.regions);
+        guest.links.retain(|link| *link != id);
+        for lane in [Lane::Urgent, Lane::Bulk] {
+            if guest.home[lane as usize] == Some(id) {
+                guest.home[lane as usize] = None;
+            }
+        }
+        let (links, session) = (guest.links.clone(), guest.session);
+        if links.is_empty() {
+            guest.alone_since = Some(now);
+            self.timers.set(now + GUEST_STAYS, Alarm::Guest(session));
+        }
+        self.settle_guest_homes(at, &links);
+    }
+
+    /// Replies go on over a link that is left.
+    fn settle_guest_homes(&mut self, at: usize, links: &[LinkId]) {
+        for id in links {
+            let Some(lane) = self.links.at(*id).map(|linked| linked.lane) else { continue };
+            if let Some(guest) = self.guests.at(at) {
+                guest.home[lane as usize].get_or_insert(*id);
+            }
+            self.links.mark(*id);
+        }
+    }
+
+    /// A guest has been without links for long: what he asked is forgotten.
+    pub(super) fn forget_guest(&mut self, session: u64, now: Time) {
+        let Some(at) = self.guests.find(session) else { return };
+        let alone = self.guests.at(at).and_then(|guest| guest.alone_since);
+        if alone.is_some_and(|since| now.since(since) >= GUEST_STAYS) {
+            self.guests.remove(at);
+        }
     }
 }

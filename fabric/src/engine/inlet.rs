@@ -80,7 +80,8 @@ impl Sink for Requests<'_> {
                 self.callee.received(self.link, &header, body, self.starts)
             }
             Kind::Read | Kind::Write => {
-                let bytes = body.first_chunk::<ACCESS_BYTES>().ok_or(WireError("a transfer without its access"))?;
+                let bytes =
+                    body.first_chunk::<ACCESS_BYTES>().ok_or(WireError("a transfer without its access"))?;
                 self.target.received(&header, &Access::decode(bytes)?, self.regions)
             }
             Kind::Goodbye => {

@@ -169,7 +169,9 @@ impl Engine {
             self.links.disarmed.push(id);
         }
         match outcome {
-            _ if goodbye => self.link_lost(id, &LinkError::from(std::io::Error::other("the other end closed")), now),
+            _ if goodbye => {
+                self.link_lost(id, &LinkError::from(std::io::Error::other("the other end closed")), now)
+            }
             Ok(true) => self.links.again.push(id),
             Ok(false) => {}
             Err(error) => self.link_lost(id, &error, now),
@@ -326,7 +328,9 @@ impl Engine {
             link.close(&mut self.reactor);
         }
         self.release(linked.token);
-        for list in [&mut self.links.dirty, &mut self.links.again, &mut self.links.recent, &mut self.links.disarmed] {
+        for list in
+            [&mut self.links.dirty, &mut self.links.again, &mut self.links.recent, &mut self.links.disarmed]
+        {
             list.retain(|other| *other != id);
         }
     }

@@ -23,7 +23,10 @@ impl Engine {
     /// There is none, or there are too many regions.
     pub fn register(&mut self, length: usize) -> io::Result<(RegionId, Arc<Memory>)> {
         let memory = self.registrations.obtain(length)?;
-        let id = self.regions.register(memory.clone(), length).ok_or_else(|| io::Error::other("too many regions"))?;
+        let id = self
+            .regions
+            .register(memory.clone(), length)
+            .ok_or_else(|| io::Error::other("too many regions"))?;
         Ok((id, memory))
     }
 
@@ -67,7 +70,11 @@ impl Engine {
             return Poll::Ready(());
         }
         if !self.awaiting.iter().any(|other| other.region == id && other.waker.will_wake(context.waker())) {
-            self.awaiting.push(Awaiting { region: id, seen: self.arrivals(id), waker: context.waker().clone() });
+            self.awaiting.push(Awaiting {
+                region: id,
+                seen: self.arrivals(id),
+                waker: context.waker().clone(),
+            });
         }
         Poll::Pending
     }
@@ -76,7 +83,9 @@ impl Engine {
     pub(super) fn tell_arrivals(&mut self) {
         // Few wait at a time; who has to wait on asks again.
         let regions = &self.regions;
-        let changed = |awaiting: &mut Awaiting| regions.arrivals(awaiting.region).is_none_or(|count| count > awaiting.seen);
+        let changed = |awaiting: &mut Awaiting| {
+            regions.arrivals(awaiting.region).is_none_or(|count| count > awaiting.seen)
+        };
         let woken = self.awaiting.extract_if(.., changed).map(|awaiting| awaiting.waker);
         self.errands.wakes.extend(woken);
     }
@@ -97,13 +106,24 @@ impl Engine {
         let mut at = offset;
         for piece in pieces {
             let length = piece.length() as u64;
-            let access =
-                Access { region: key.region, token: key.token, epoch: key.epoch, notify, offset: at, length, at: 0 };
+            let access = Access {
+                region: key.region,
+                token: key.token,
+                epoch: key.epoch,
+                notify,
+                offset: at,
+                length,
+                at: 0,
+            };
             let there = match self.regions.check(self.identity.local, &access, write) {
                 Ok(there) => there,
                 Err(verdict) => return judge(target, verdict, Message::default()).map(|_| ()),
             };
-            if write { there.copy_from(piece) } else { piece.copy_from(&there) }
+            if write {
+                there.copy_from(piece)
+            } else {
+                piece.copy_from(&there)
+            }
             at = at.saturating_add(length);
         }
         if notify {

@@ -205,7 +205,8 @@ impl Remote {
 
     fn find(&self, state: LaneState) -> Option<(usize, Lane)> {
         self.ways.iter().enumerate().find_map(|(at, way)| {
-            let lane = [Lane::Urgent, Lane::Bulk].into_iter().find(|lane| way.lanes[*lane as usize] == state)?;
+            let lane =
+                [Lane::Urgent, Lane::Bulk].into_iter().find(|lane| way.lanes[*lane as usize] == state)?;
             Some((at, lane))
         })
     }

@@ -11,7 +11,8 @@ const CHANNELS: [Priority; 4] = [Priority::Control, Priority::Lock, Priority::Me
 impl Engine {
     /// A snapshot.
     pub fn status(&self) -> Status {
-        let mut peers: Vec<PeerStatus> = self.remotes.iter().filter_map(|(at, remote)| self.peer(at, remote)).collect();
+        let mut peers: Vec<PeerStatus> =
+            self.remotes.iter().filter_map(|(at, remote)| self.peer(at, remote)).collect();
         peers.sort_by_key(|peer| peer.peer);
         Status {
             local: self.identity.local,
@@ -33,8 +34,12 @@ impl Engine {
                     LaneState::Idle => (RailState::Idle, None),
                     LaneState::Setup(_) => (RailState::Connecting, None),
                     LaneState::Rest(_) => (RailState::Failed, None),
-                    LaneState::Up(link) if remote.home[lane as usize] == Some(link) => (RailState::Calls, Some(link)),
-                    LaneState::Up(link) if remote.best_up(lane) == Some(way.provider) => (RailState::Bulk, Some(link)),
+                    LaneState::Up(link) if remote.home[lane as usize] == Some(link) => {
+                        (RailState::Calls, Some(link))
+                    }
+                    LaneState::Up(link) if remote.best_up(lane) == Some(way.provider) => {
+                        (RailState::Bulk, Some(link))
+                    }
                     LaneState::Up(link) => (RailState::Standby, Some(link)),
                 };
                 LinkStatus {
@@ -46,9 +51,9 @@ impl Engine {
                 }
             })
             .collect();
-        let (sent, received) = links
-            .iter()
-            .fold((0, 0), |(sent, received), link| (sent + link.traffic.bytes_sent, received + link.traffic.bytes_received));
+        let (sent, received) = links.iter().fold((0, 0), |(sent, received), link| {
+            (sent + link.traffic.bytes_sent, received + link.traffic.bytes_received)
+        });
         Some(PeerStatus {
             peer: remote.peer?,
             address: remote.given.first().copied(),

@@ -182,7 +182,10 @@ impl Setups {
 
     /// The oldest of them.
     pub fn oldest_half_open(&self) -> Option<u64> {
-        self.setups.values().find(|setup| matches!(setup.phase, Phase::Accepting(_))).map(|setup| setup.number)
+        self.setups
+            .values()
+            .find(|setup| matches!(setup.phase, Phase::Accepting(_)))
+            .map(|setup| setup.number)
     }
 
     /// The numbers of all.

@@ -1,0 +1,216 @@
+//! The steps of a setup: both ends prove themselves and agree on terms.
+
+use super::setups::{Phase, Proved, Setup, SetupError, Whose};
+use super::{Alarm, Engine};
+use crate::Refusal;
+use crate::provider::Provider;
+use crate::setup::{Dialling, Open, Opened, Security, Step, Welcome, refusal};
+use base::time::Time;
+use std::io;
+
+impl Engine {
+    /// Goes on with a setup as far as it goes.
+    pub(super) fn step(&mut self, number: u64, now: Time) {
+        let Some(mut setup) = self.setups.take(number) else { return };
+        if matches!(setup.phase, Phase::Passing(..)) {
+            return self.pass(setup, now);
+        }
+        match self.advance(&mut setup, now) {
+            Ok(None) => self.setups.insert(setup),
+            Ok(Some(proved)) => self.raise(setup, proved, now),
+            Err(error) => self.setup_failed(setup, error, now),
+        }
+    }
+
+    fn advance(&mut self, setup: &mut Setup, now: Time) -> Result<Option<Proved>, SetupError> {
+        if matches!(setup.phase, Phase::Connecting) {
+            if !setup.is_connected()? {
+                return Ok(None);
+            }
+            let (dialling, first) = Dialling::begin(&self.identity);
+            (setup.phase, setup.output) = (Phase::Dialling(dialling), first);
+            // Now the accepting end has its time to prove itself.
+            setup.late = now + self.limits.handshake;
+            self.timers.set(setup.late, Alarm::Setup(setup.number));
+        }
+        loop {
+            let sent = setup.send()?;
+            setup.receive()?;
+            let proved = match &mut setup.phase {
+                Phase::Dialling(_) => self.dialling(setup)?,
+                Phase::Accepting(_) => self.accepting(setup)?,
+                Phase::Welcoming(..) if sent => Some(welcomed(setup)),
+                Phase::Welcoming(..) | Phase::Connecting | Phase::Passing(..) => None,
+            };
+            match proved {
+                Some(Some(proved)) => return Ok(Some(proved)),
+                Some(None) => {}
+                None if setup.ended => return Err(left(&setup.whose)),
+                None => return Ok(None),
+            }
+        }
+    }
+
+    /// `None`: it waits. `Some(None)`: a step is done. `Some(Some)`: all of them.
+    fn dialling(&mut self, setup: &mut Setup) -> Result<Option<Option<Proved>>, SetupError> {
+        let Whose::Ours { remote } = setup.whose else { return Ok(None) };
+        let terms = self.terms(remote, setup.number)?;
+        let Phase::Dialling(dialling) = &mut setup.phase else { return Ok(None) };
+        Ok(match dialling.advance(&mut setup.input, &|_| terms.clone())? {
+            Step::More => None,
+            Step::Send(bytes) => {
+                setup.output.extend(bytes);
+                Some(None)
+            }
+            Step::Done(dialled) => Some(Some(Proved::Dialled(dialled))),
+        })
+    }
+
+    fn terms(&mut self, at: usize, number: u64) -> Result<Open, SetupError> {
+        let (encrypted, host) = (self.security == Security::Encrypted, self.host.clone());
+        let found = self.remotes.get_mut(at).and_then(|remote| {
+            let (way, lane) = remote.way_of_setup(number)?;
+            Some((remote.session, way, lane, remote.ways[way].provider))
+        });
+        let (session, way, lane, provider) =
+            found.ok_or_else(|| io::Error::other("nobody wants this connection any more"))?;
+        Ok(Open {
+            session,
+            lane: lane as u32,
+            provider: provider_number(provider),
+            encrypted,
+            host,
+            queue_pair: None,
+            rail: way as u32,
+        })
+    }
+
+    fn accepting(&mut self, setup: &mut Setup) -> Result<Option<Option<Proved>>, SetupError> {
+        let Phase::Accepting(accepting) = &mut setup.phase else { return Ok(None) };
+        match accepting.advance(&mut setup.input, &self.identity)? {
+            Step::More => Ok(None),
+            Step::Send(bytes) => {
+                setup.output.extend(bytes);
+                Ok(Some(None))
+            }
+            Step::Done(opened) => {
+                let welcome = self.welcome(&opened, &setup.whose)?;
+                setup.output.extend(opened.welcome(&welcome));
+                if !welcome.refused.is_empty() {
+                    // It is told why; what the socket does not take of it is not worth waiting for.
+                    let _ = setup.send();
+                    return Err(SetupError::Useless(welcome.refused));
+                }
+                let (guest, _) = self.guests.enter(opened.peer, opened.open.session, &self.grants);
+                setup.phase = Phase::Welcoming(Box::new(opened), guest);
+                Ok(Some(None))
+            }
+        }
+    }
+
+    /// What this end grants to who has proved himself.
+    fn welcome(&mut self, opened: &Opened, whose: &Whose) -> Result<Welcome, SetupError> {
+        let open = &opened.open;
+        if open.lane > 1 {
+            return Err(Refusal::Garbage.into());
+        }
+        let local = matches!(whose, Whose::Theirs { local: true, .. });
+        let provider = if local { Provider::Shm } else { Provider::Tcp };
+        let carries = open.provider == provider_number(provider) && self.providers_allow(provider);
+        let refused = if carries { String::new() } else { format!("it does not take {provider} there") };
+        for former in self.guests.abandoned(opened.peer, open.session) {
+            self.guests.remove(former);
+        }
+        let resumed = self.guests.knows(opened.peer, open.session);
+        Ok(Welcome {
+            resumed,
+            slots: self.grants.slots.map(u32::from).to_vec(),
+            window_kib: self.grants.window_kib.to_vec(),
+            encrypted: open.encrypted || self.security == Security::Encrypted,
+            host: self.host.clone(),
+            shm: self.gate.shm_path(),
+            queue_pair: None,
+            rails: self.gate.rails(),
+            refused,
+        })
+    }
+
+    /// A setup takes too long.
+    pub(super) fn setup_is_late(&mut self, number: u64, now: Time) {
+        let Some(setup) = self.setups.take(number) else { return };
+        // The alarm of its connecting rings while it already proves itself: the later one counts.
+        if matches!(setup.phase, Phase::Dialling(_)) && now < setup.late {
+            self.setups.insert(setup);
+            return;
+        }
+        let error = match &setup.whose {
+            Whose::Ours { .. } => io::Error::from(io::ErrorKind::TimedOut).into(),
+            Whose::Theirs { .. } => Refusal::TooSlow.into(),
+        };
+        self.setup_failed(setup, error, now);
+    }
+
+    pub(super) fn setup_failed(&mut self, setup: Setup, error: SetupError, now: Time) {
+        let (number, whose) = (setup.number, setup.whose.clone());
+        if let (Phase::Accepting(_), SetupError::Refused(why), Some(stream)) =
+            (&setup.phase, &error, &setup.stream)
+        {
+            // A stranger that cannot be told is refused all the same.
+            let _ = rustix::net::send(stream, &refusal(*why), rustix::net::SendFlags::NOSIGNAL);
+        }
+        self.close_setup(setup);
+        match whose {
+            Whose::Ours { remote } => self.dial_failed(remote, number, error, now),
+            Whose::Theirs { from, .. } => match error {
+                SetupError::Refused(why) => self.gate.refuse(&from, why),
+                SetupError::Io(_) => self.gate.refuse(&from, Refusal::Stranger),
+                SetupError::Useless(why) => tracing::debug!(%from, %why, "a link is not taken"),
+            },
+        }
+    }
+
+    /// Drops a setup that nobody wants any more.
+    pub(super) fn drop_setup(&mut self, number: u64) {
+        if let Some(setup) = self.setups.take(number) {
+            self.close_setup(setup);
+        }
+    }
+
+    fn close_setup(&mut self, setup: Setup) {
+        self.release(setup.token);
+        if let Some(stream) = &setup.stream {
+            // It may never have been watched.
+            let _ = self.reactor.forget(stream);
+        }
+        if let Phase::Passing(passing, _) = setup.phase {
+            passing.close(&mut self.reactor);
+        }
+    }
+}
+
+/// The provider's number in an [`Open`].
+fn provider_number(provider: Provider) -> u32 {
+    match provider {
+        Provider::Sim => 0,
+        Provider::Shm => 1,
+        Provider::Verbs => 2,
+        Provider::Tcp => 3,
+    }
+}
+
+/// The welcome is out.
+fn welcomed(setup: &mut Setup) -> Option<Proved> {
+    match std::mem::replace(&mut setup.phase, Phase::Connecting) {
+        Phase::Welcoming(opened, guest) => Some(Proved::Opened(*opened, guest)),
+        _ => None,
+    }
+}
+
+/// The other end closed before it was through.
+fn left(whose: &Whose) -> SetupError {
+    match whose {
+        Whose::Ours { .. } => io::Error::from(io::ErrorKind::ConnectionReset).into(),
+        // Who closes before it has proved anything is a stranger, not a broken connection.
+        Whose::Theirs { .. } => Refusal::Stranger.into(),
+    }
+}
