@@ -212,6 +212,7 @@ fn the_first_whole_copy_of_a_long_request_counts_and_late_chunks_of_another_do_n
     ends.reach_callee(A, &on_a[..1]);
     ends.caller.link_lost(A);
     let on_b = ends.asks(B);
+    assert!(!ends.caller.has_next(Lane::Bulk));
     ends.reach_callee(B, &on_b[..2]);
     // Still in the socket of the link that the caller has given up.
     ends.reach_callee(A, &on_a[1..2]);
