@@ -195,6 +195,7 @@ impl Engine {
         let full = ready.len() >= ready.capacity();
         self.ready = ready;
         let again = self.receive_again(now);
+        self.arm_quiet(now);
         self.alarms(now);
         self.pump(now);
         again || full && !self.ready.is_empty() || self.links.are_dirty()

@@ -234,25 +234,37 @@ impl Engine {
         }
         let mut came = false;
         while let Some(id) = self.links.disarmed.pop() {
-            let Some((mut link, ..)) = self.links.take(id) else { continue };
-            let armed = link.arm(&mut self.reactor);
-            self.links.give_back(id, link);
-            if let Some(linked) = self.links.links.get_mut(id.0 as usize) {
-                linked.disarmed = false;
-            }
-            match armed {
-                Ok(false) => {}
-                Ok(true) => {
-                    self.links.again.push(id);
-                    came = true;
-                }
-                Err(error) => {
-                    self.link_lost(id, &error, now);
-                    came = true;
-                }
-            }
+            came |= self.arm_link(id, now);
         }
         came
+    }
+
+    /// Arms the links that need it, save those that spoke last: who polls looks at these only.
+    pub(super) fn arm_quiet(&mut self, now: Time) {
+        let mut at = 0;
+        while let Some(id) = self.links.disarmed.get(at).copied() {
+            if self.links.recent.contains(&id) {
+                at += 1;
+            } else {
+                self.links.disarmed.swap_remove(at);
+                self.arm_link(id, now);
+            }
+        }
+    }
+
+    fn arm_link(&mut self, id: LinkId, now: Time) -> bool {
+        let Some((mut link, ..)) = self.links.take(id) else { return false };
+        let armed = link.arm(&mut self.reactor);
+        self.links.give_back(id, link);
+        if let Some(linked) = self.links.links.get_mut(id.0 as usize) {
+            linked.disarmed = false;
+        }
+        match armed {
+            Ok(false) => return false,
+            Ok(true) => self.links.again.push(id),
+            Err(error) => self.link_lost(id, &error, now),
+        }
+        true
     }
 
     /// Fills the links that may have something to send, until they are full or the cores have nothing more.
