@@ -9,10 +9,10 @@ mod moving;
 use super::side::serving;
 use crate::Error;
 use base::NodeId;
-use fabric::provider::Provider;
+use fabric::session::Lane;
 use fabric::{
-    ClusterKey, Config, Endpoint, Message, Peer, RailState, Region, RemoteKey, Reply, Rights, Role, Security,
-    Service, ServiceId, Wait,
+    ClusterKey, Config, Endpoint, Message, Peer, Priority, Provider, RailState, Region, RemoteKey, Reply,
+    Rights, Role, Security, Service, ServiceId, Wait,
 };
 use std::future::pending;
 use std::sync::Arc;
@@ -122,7 +122,7 @@ struct Driver {
 }
 
 impl Driver {
-    /// Connects, and waits until the wanted provider carries calls.
+    /// Connects, and waits until the wanted provider carries the calls of both lanes.
     fn connect(setting: &Setting, at: &str) -> Result<Driver, Error> {
         let endpoint = Endpoint::driven(setting.config(2)?)?;
         endpoint.set_address(peer(1), at.parse()?);
@@ -135,7 +135,12 @@ impl Driver {
                     links.map(|link| format!("{} {:?} {:?}", link.provider, link.lane, link.state)).collect();
                 return Err(format!("{} does not carry: {}", setting.provider, links.join(", ")).into());
             }
-            driver.run(async |endpoint| calling::calls_of(endpoint, 64, 1, 1).await.map(drop))?;
+            driver.run(async |endpoint| {
+                for priority in [Priority::Control, Priority::Data].repeat(16) {
+                    calling::call(endpoint, priority).await?;
+                }
+                Ok(())
+            })?;
         }
         Ok(driver)
     }
@@ -151,8 +156,11 @@ impl Driver {
 
     fn is_carried_by(&self, provider: Provider) -> bool {
         let status = self.endpoint.status();
-        let mut links = status.peers.iter().flat_map(|peer| &peer.links);
-        links.any(|link| link.state == RailState::Calls && link.provider == provider)
+        let links: Vec<_> = status.peers.iter().flat_map(|peer| &peer.links).collect();
+        [Lane::Urgent, Lane::Bulk].into_iter().all(|lane| {
+            let mut of_lane = links.iter().filter(|link| link.lane == lane);
+            of_lane.any(|link| link.state == RailState::Calls && link.provider == provider)
+        })
     }
 }
 

@@ -35,7 +35,7 @@ pub async fn calls_of(
         // Nothing between the caller and the endpoint.
         let mut laps = Laps::start(count, batch);
         for _ in 0..count {
-            call(endpoint).await?;
+            call(endpoint, Priority::Control).await?;
             laps.lap();
         }
         return Ok(laps);
@@ -43,7 +43,7 @@ pub async fn calls_of(
     let laps = Rc::new(RefCell::new(Laps::start(count, batch)));
     let loops = (0..outstanding).map(|_| async {
         for _ in 0..count / outstanding {
-            call(endpoint).await?;
+            call(endpoint, Priority::Control).await?;
             laps.borrow_mut().lap();
         }
         Ok::<(), Error>(())
@@ -53,9 +53,9 @@ pub async fn calls_of(
 }
 
 /// One call.
-pub async fn call(endpoint: &Endpoint) -> Result<(), Error> {
+pub async fn call(endpoint: &Endpoint, priority: Priority) -> Result<(), Error> {
     let request = Message { head: Bytes::from_static(&[7; BYTES]), bulk: Bytes::new() };
-    let reply = endpoint.call(peer(1), ECHO, Priority::Control, request, WITHIN).await?;
+    let reply = endpoint.call(peer(1), ECHO, priority, request, WITHIN).await?;
     assert_eq!(reply.head.len(), BYTES, "an echo is as long");
     Ok(())
 }

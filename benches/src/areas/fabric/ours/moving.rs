@@ -5,7 +5,7 @@ use super::{Driver, MIB, REGION, Setting, WITHIN, remote_key};
 use crate::Error;
 use crate::areas::fabric::sample::{Laps, throughput};
 use crate::areas::fabric::side::{finished, warm};
-use fabric::{Endpoint, Region, RemoteKey};
+use fabric::{Endpoint, Priority, Region, RemoteKey};
 use futures_util::future::{join, try_join_all};
 use std::cell::Cell;
 use std::time::Instant;
@@ -36,10 +36,11 @@ impl Streams<'_> {
         let place = (stream * self.buffers + k % self.buffers) * MIB;
         let span = self.region.part(place, MIB).ok_or("beyond the region")?;
         let (key, place, pieces) = (&self.key, place as u64, std::slice::from_ref(&span));
-        Ok(match self.way {
+        match self.way {
             Way::Write => endpoint.write(key, place, pieces, WITHIN).await?,
             Way::Read => endpoint.read(key, place, pieces, WITHIN).await?,
-        })
+        }
+        Ok(())
     }
 
     /// So many transfers of each of `streams` streams.
@@ -108,7 +109,7 @@ pub fn beside(setting: &Setting, at: &str, key: &str, count: usize, streams: usi
             let before = warm()?;
             let mut laps = Laps::start(count, 1);
             for _ in 0..count {
-                call(endpoint).await?;
+                call(endpoint, Priority::Control).await?;
                 laps.lap();
             }
             finished(laps.sample()?, &before)
