@@ -9,6 +9,7 @@
 
 mod inbox;
 mod outbox;
+mod parcel;
 mod record;
 mod seal;
 mod sys;

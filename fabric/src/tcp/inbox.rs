@@ -58,6 +58,8 @@ pub struct Inbox {
     piece: Option<Piece>,
     opener: Option<Opener>,
     frames: u64,
+    /// The last record went elsewhere, and so may the next.
+    bulk: bool,
 }
 
 /// What one system call brought.
@@ -76,7 +78,7 @@ impl Inbox {
             buffer = buffers.borrow_receive();
             buffer.extend_from_slice(early);
         }
-        Inbox { buffer, apart: None, piece: None, opener, frames: 0 }
+        Inbox { buffer, apart: None, piece: None, opener, frames: 0, bulk: false }
     }
 
     /// Bytes of memory that it holds.
@@ -97,7 +99,7 @@ impl Inbox {
     pub fn fill(&mut self, socket: BorrowedFd<'_>, buffers: &Buffers) -> io::Result<Filled> {
         self.make_room(buffers);
         let spare = self.buffer.capacity() - self.buffer.len();
-        let more = if self.apart.is_some() || self.piece.is_some() { BEHIND_BYTES } else { spare };
+        let more = if self.bulk || self.piece.is_some() { BEHIND_BYTES } else { spare };
         let Some(apart) = &mut self.apart else {
             let (_, bytes) = sys::receive(socket, Area::None, &mut self.buffer, more)?;
             return Ok(Filled { bytes, drained: bytes < more });
@@ -112,6 +114,24 @@ impl Inbox {
         };
         apart.filled += there;
         Ok(Filled { bytes: there + behind, drained: there + behind < missing + more })
+    }
+
+    /// Takes received bytes, as many as go to where the next ones go; at least one. Gives back how many.
+    pub fn feed(&mut self, bytes: &[u8], buffers: &Buffers) -> usize {
+        if let Some(apart) = &mut self.apart
+            && self.buffer.is_empty()
+        {
+            let took = apart.put(bytes);
+            if took > 0 {
+                return took;
+            }
+        }
+        self.make_room(buffers);
+        let spare = self.buffer.capacity() - self.buffer.len();
+        let most = if self.bulk || self.piece.is_some() { BEHIND_BYTES } else { spare };
+        let took = bytes.len().min(most).min(spare);
+        self.buffer.extend_from_slice(&bytes[..took]);
+        took
     }
 
     fn make_room(&mut self, buffers: &Buffers) {
@@ -152,11 +172,13 @@ impl Inbox {
             let record = Record::decode(prefix, tag)?;
             if record.direct || record.length > SHARED_BYTES_MAX {
                 self.begin_apart(prefix, record)?;
-            } else if self.buffer.len() >= PREFIX_BYTES + record.length + tag {
-                self.shared(prefix, record, tag, sink)?;
-            } else {
+                continue;
+            }
+            self.bulk = false;
+            if self.buffer.len() < PREFIX_BYTES + record.length + tag {
                 return Ok(());
             }
+            self.shared(prefix, record, tag, sink)?;
         }
     }
 
@@ -193,6 +215,7 @@ impl Inbox {
             _ => return Err(WireError("bytes of a piece where none belong, or none where they do")),
         };
         let into = into.unwrap_or_else(|| Into::Fresh(BytesMut::with_capacity(record.length)));
+        self.bulk = true;
         self.buffer.advance(PREFIX_BYTES);
         self.apart = Some(Apart { prefix, record, filled: 0, into });
         Ok(())
@@ -307,19 +330,25 @@ impl Inbox {
 impl Apart {
     /// Takes what of its body lies in the buffer.
     fn take_from(&mut self, buffer: &mut BytesMut) {
-        let took = buffer.len().min(self.record.length - self.filled);
+        let took = self.put(buffer);
+        buffer.advance(took);
+    }
+
+    /// Takes the next bytes of its body, and gives back how many.
+    fn put(&mut self, bytes: &[u8]) -> usize {
+        let took = bytes.len().min(self.record.length - self.filled);
         if took == 0 {
-            return;
+            return 0;
         }
         match &mut self.into {
-            Into::Fresh(fresh) => fresh.extend_from_slice(&buffer[..took]),
+            Into::Fresh(fresh) => fresh.extend_from_slice(&bytes[..took]),
             Into::Span(span) => {
                 if let Some(part) = span.part(self.filled, took) {
-                    part.fill(&buffer[..took]);
+                    part.fill(&bytes[..took]);
                 }
             }
         }
         self.filled += took;
-        buffer.advance(took);
+        took
     }
 }

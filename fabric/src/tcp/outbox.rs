@@ -8,8 +8,9 @@
 //! Small frames are copied behind each other into one open record, which ends when it is full, when something long follows, or when it is
 //! flushed. Sealed, everything is copied, because sealing copies anyway, and sealed where it lies.
 //!
-//! Invariant: `parts` names every byte of `copied` that was not sent, in the order in which records were begun.
+//! Invariant: records stand in the parcel in the order in which they were begun, and only the last one may still grow.
 
+use super::parcel::{Parcel, Part};
 use super::record::{
     DIRECT_BYTES_MIN, PREFIX_BYTES, RECORD_BYTES_MAX, Record, SHARED_BYTES_MAX, SMALL_BYTES_MAX,
 };
@@ -19,8 +20,7 @@ use crate::frame::{HEADER_BYTES, Kind};
 use crate::provider::{Body, Frame};
 use crate::reactor::Buffers;
 use crate::region::Span;
-use bytes::{Buf, Bytes};
-use std::collections::VecDeque;
+use bytes::Bytes;
 use std::sync::Arc;
 
 /// The most bytes that wait in a link for its socket, but for what the last frame went over it.
@@ -29,16 +29,6 @@ pub const ROOM_BYTES: usize = 512 << 10;
 const HELD_BYTES_MIN: usize = 4 << 10;
 /// Bytes of a piece in one sealed record: what the other end receives and opens while it is in a cache.
 const SEALED_PIECE_BYTES: usize = 64 << 10;
-
-/// Bytes that go out one after the other.
-enum Part {
-    /// The next so many of `copied`.
-    Copied(usize),
-    /// These.
-    Held(Bytes),
-    /// These of a region.
-    Piece(Span),
-}
 
 /// A record that still grows.
 struct Open {
@@ -50,10 +40,7 @@ struct Open {
 
 /// What a link sends.
 pub struct Outbox {
-    copied: Vec<u8>,
-    /// Bytes at the beginning of `copied` that were sent.
-    sent: usize,
-    parts: VecDeque<Part>,
+    parcel: Parcel,
     open: Option<Open>,
     sealer: Option<Sealer>,
     queued: usize,
@@ -64,16 +51,7 @@ pub struct Outbox {
 impl Outbox {
     /// Nothing to send.
     pub fn new(sealer: Option<Sealer>, buffers: Arc<Buffers>) -> Outbox {
-        Outbox {
-            copied: Vec::new(),
-            sent: 0,
-            parts: VecDeque::new(),
-            open: None,
-            sealer,
-            queued: 0,
-            blocked: false,
-            buffers,
-        }
+        Outbox { parcel: Parcel::default(), open: None, sealer, queued: 0, blocked: false, buffers }
     }
 
     /// Bytes that may still be pushed.
@@ -84,7 +62,7 @@ impl Outbox {
     /// Bytes of memory that it holds.
     #[cfg(test)]
     pub fn held_bytes(&self) -> usize {
-        self.copied.capacity()
+        self.parcel.copied.capacity()
     }
 
     /// Says that the socket takes no more for now.
@@ -139,7 +117,11 @@ impl Outbox {
             debug_assert!(header.len() + carried <= RECORD_BYTES_MAX, "a frame carries a chunk at most");
             self.end();
             self.begin();
-            self.copied.reserve(if self.sealer.is_some() { carried + TAG_BYTES + header.len() } else { 0 });
+            self.parcel.copied.reserve(if self.sealer.is_some() {
+                carried + TAG_BYTES + header.len()
+            } else {
+                0
+            });
             self.add(header);
             self.hold(head);
             self.hold(bulk);
@@ -158,10 +140,10 @@ impl Outbox {
     }
 
     fn begin(&mut self) {
-        if self.copied.capacity() == 0 {
-            self.copied = self.buffers.borrow_send();
+        if self.parcel.copied.capacity() == 0 {
+            self.parcel.copied = self.buffers.borrow_send();
         }
-        self.open = Some(Open { at: self.copied.len(), length: 0 });
+        self.open = Some(Open { at: self.parcel.copied.len(), length: 0 });
         self.copy(&[0; PREFIX_BYTES]);
     }
 
@@ -169,7 +151,7 @@ impl Outbox {
     pub fn end(&mut self) {
         let Some(open) = self.open.take() else { return };
         let prefix = Record { length: open.length, direct: false }.encode(self.tag_bytes());
-        let (front, body) = self.copied[open.at..].split_at_mut(PREFIX_BYTES);
+        let (front, body) = self.parcel.copied[open.at..].split_at_mut(PREFIX_BYTES);
         front.copy_from_slice(&prefix);
         if let Some(sealer) = &mut self.sealer {
             let tag = sealer.seal(prefix, body);
@@ -198,7 +180,7 @@ impl Outbox {
         }
         self.grow(bytes.len());
         self.queued += bytes.len();
-        self.parts.push_back(Part::Held(bytes));
+        self.parcel.parts.push_back(Part::Held(bytes));
     }
 
     fn grow(&mut self, bytes: usize) {
@@ -212,97 +194,70 @@ impl Outbox {
         let Some(sealer) = &mut self.sealer else {
             self.copy(&Record { length: span.length(), direct: true }.encode(0));
             self.queued += span.length();
-            self.parts.push_back(Part::Piece(span));
+            self.parcel.parts.push_back(Part::Piece(span));
             return;
         };
-        let before = self.copied.len();
+        let before = self.parcel.copied.len();
         let records = span.length().div_ceil(SEALED_PIECE_BYTES);
-        self.copied.reserve(span.length() + records * (PREFIX_BYTES + TAG_BYTES));
+        self.parcel.copied.reserve(span.length() + records * (PREFIX_BYTES + TAG_BYTES));
         for at in (0..span.length()).step_by(SEALED_PIECE_BYTES) {
             let length = SEALED_PIECE_BYTES.min(span.length() - at);
             let Some(part) = span.part(at, length) else { break };
             let prefix = Record { length, direct: true }.encode(TAG_BYTES);
-            self.copied.extend_from_slice(&prefix);
-            let body = self.copied.len();
-            sys::append(&part, &mut self.copied);
-            let tag = sealer.seal(prefix, &mut self.copied[body..]);
-            self.copied.extend_from_slice(&tag);
+            self.parcel.copied.extend_from_slice(&prefix);
+            let body = self.parcel.copied.len();
+            sys::append(&part, &mut self.parcel.copied);
+            let tag = sealer.seal(prefix, &mut self.parcel.copied[body..]);
+            self.parcel.copied.extend_from_slice(&tag);
         }
-        self.copied_more(self.copied.len() - before);
+        self.copied_more(self.parcel.copied.len() - before);
     }
 
     fn copy(&mut self, bytes: &[u8]) {
-        self.copied.extend_from_slice(bytes);
+        self.parcel.copied.extend_from_slice(bytes);
         self.copied_more(bytes.len());
     }
 
     fn copy_span(&mut self, span: &Span) {
-        sys::append(span, &mut self.copied);
+        sys::append(span, &mut self.parcel.copied);
         self.copied_more(span.length());
     }
 
     fn copied_more(&mut self, bytes: usize) {
-        // A part of no bytes would never be sent, and so never be done.
-        if bytes == 0 {
-            return;
-        }
         self.queued += bytes;
-        match self.parts.back_mut() {
-            Some(Part::Copied(length)) => *length += bytes,
-            _ => self.parts.push_back(Part::Copied(bytes)),
-        }
+        self.parcel.copied_more(bytes);
     }
 
     /// What goes next; nothing if all is sent.
     pub fn gather(&self) -> Gather<'_> {
-        let mut gather = Gather::new();
-        let mut copied = &self.copied[self.sent..];
-        for part in &self.parts {
-            if gather.is_full() {
-                break;
-            }
-            match part {
-                Part::Copied(length) => {
-                    let (bytes, rest) = copied.split_at(*length);
-                    copied = rest;
-                    gather.add(bytes);
-                }
-                Part::Held(bytes) => gather.add(bytes),
-                Part::Piece(span) => gather.add_span(span),
-            }
-        }
-        gather
+        self.parcel.gather()
     }
 
     /// Says that so many bytes more were sent.
     pub fn advance(&mut self, bytes: usize) {
         self.queued -= bytes;
-        let mut left = bytes;
-        while left > 0 {
-            let Some(part) = self.parts.front_mut() else { break };
-            let length = match part {
-                Part::Copied(length) => *length,
-                Part::Held(bytes) => bytes.len(),
-                Part::Piece(span) => span.length(),
-            };
-            let took = left.min(length);
-            left -= took;
-            match part {
-                Part::Copied(length) => {
-                    self.sent += took;
-                    *length -= took;
-                }
-                Part::Held(bytes) => bytes.advance(took),
-                Part::Piece(span) => *span = span.part(took, length - took).unwrap_or_else(|| span.clone()),
-            }
-            if took == length {
-                self.parts.pop_front();
-            }
-        }
-        if self.parts.is_empty() {
-            self.sent = 0;
+        self.parcel.advance(bytes);
+        if self.parcel.is_empty() {
             self.blocked = false;
-            self.buffers.give_send(std::mem::take(&mut self.copied));
+            self.buffers.give_send(self.parcel.empty());
+        }
+    }
+
+    /// All that waits, to be sent by somebody else; until it is, there is no room. `None` if nothing waits.
+    pub fn take(&mut self) -> Option<Parcel> {
+        if self.parcel.is_empty() {
+            return None;
+        }
+        self.blocked = true;
+        Some(std::mem::take(&mut self.parcel))
+    }
+
+    /// Says that a parcel of so many bytes was sent.
+    pub fn sent(&mut self, bytes: usize, parcel: Option<Parcel>) {
+        self.queued -= bytes;
+        self.blocked = false;
+        if let Some(mut parcel) = parcel {
+            self.buffers.give_send(parcel.empty());
         }
     }
 }
