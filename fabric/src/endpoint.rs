@@ -4,6 +4,7 @@ mod bulk;
 mod calling;
 mod driving;
 mod shared;
+mod tree;
 mod waiting;
 
 use crate::setup::Keys;
@@ -131,11 +132,21 @@ impl Endpoint {
         request: Message,
         deadline: Duration,
     ) -> Result<Message, Error> {
-        let request = calling::request(service, priority, request, deadline, false)?;
-        if peer == self.parts.shared.local {
-            return calling::call_local(&self.parts.shared, request).await;
-        }
-        Calling::begin(&self.parts.shared, |engine, now| engine.call(peer, request, now))?.await
+        calling::call(&self.parts.shared, peer, service, priority, request, deadline).await
+    }
+
+    /// Asks a service of many peers, down a tree with a fan-out of 8, and brings every peer's answer up it; this endpoint may be among
+    /// them. A peer of the tree that fails is gone round: then some of its part may be asked twice.
+    pub async fn broadcast(
+        &self,
+        peers: &[Peer],
+        service: ServiceId,
+        priority: Priority,
+        request: Message,
+        deadline: Duration,
+    ) -> Vec<(Peer, Result<Message, Error>)> {
+        let ask = tree::Ask { from: self.local(), service, priority, request };
+        tree::broadcast(self.parts.shared.clone(), peers.to_vec(), ask, deadline).await
     }
 
     /// Sends a peer's service a request whose answer nobody waits for: as a call, in the same order and also once. It is

@@ -257,8 +257,9 @@ impl Engine {
         let Some(guest) = self.guests.session(place, session) else { return };
         let lane = crate::session::Lane::of(turn.channel());
         guest.callee.answered(turn, verdict, message);
-        if let Some(link) = guest.link(lane) {
-            self.links.mark(link);
+        // It goes where its request came from, on whichever rail that was.
+        for link in &guest.links {
+            self.links.mark_lane(*link, lane);
         }
     }
 

@@ -56,6 +56,8 @@ pub struct ServiceId(pub u16);
 /// Who owns which service number.
 pub mod service {
     use super::ServiceId;
+    /// The fabric itself: broadcasts on their way down.
+    pub const TREE: ServiceId = ServiceId(0);
     /// membership.
     pub const MEMBERSHIP: ServiceId = ServiceId(1);
     /// pm.

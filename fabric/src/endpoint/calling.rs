@@ -5,7 +5,7 @@ use crate::engine::judge;
 use crate::engine::{Engine, Request};
 use crate::serving::Started;
 use crate::session::Ticket;
-use crate::{Error, Message, Priority, ServiceId, Target};
+use crate::{Error, Message, Peer, Priority, ServiceId, Target};
 use base::limits::{BULK_BYTES_MAX, HEAD_BYTES_MAX};
 use base::time::Time;
 use std::future::Future;
@@ -97,14 +97,47 @@ impl Drop for Stranger<'_> {
     }
 }
 
+/// Asks a peer, or this very endpoint.
+///
+/// # Errors
+/// As [`crate::Endpoint::call`].
+pub async fn call(
+    shared: &Arc<Shared>,
+    peer: Peer,
+    service: ServiceId,
+    priority: Priority,
+    message: Message,
+    deadline: Duration,
+) -> Result<Message, Error> {
+    let request = request(service, priority, message, deadline, false)?;
+    if peer == shared.local {
+        return call_local(shared, peer, request).await;
+    }
+    Calling::begin(shared, |engine, now| engine.call(peer, request, now))?.await
+}
+
+/// Asks a service of this endpoint in the name of somebody else.
+///
+/// # Errors
+/// As [`crate::Endpoint::call`].
+pub async fn call_as(
+    shared: &Arc<Shared>,
+    from: Peer,
+    service: ServiceId,
+    message: Message,
+    deadline: Duration,
+) -> Result<Message, Error> {
+    call_local(shared, from, request(service, Priority::Data, message, deadline, false)?).await
+}
+
 /// A request to this very endpoint: the same rules, no link. It runs to its end also when the caller gives up, as it would
 /// on another node.
-pub async fn call_local(shared: &Arc<Shared>, request: Request) -> Result<Message, Error> {
+async fn call_local(shared: &Arc<Shared>, from: Peer, request: Request) -> Result<Message, Error> {
     if shared.is_closed() {
         return Err(Error::Closed);
     }
     let target = Target::Peer(shared.local);
-    let (verdict, message) = match shared.services.start(request.service, shared.local, request.message) {
+    let (verdict, message) = match shared.services.start(request.service, from, request.message) {
         Started::Done(outcome) => outcome,
         Started::Running(running) => {
             let calling = Calling::begin(shared, |engine, now| {

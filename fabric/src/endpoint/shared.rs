@@ -2,6 +2,7 @@
 //!
 //! Invariant: no service is called and nobody woken while the engine's lock is held.
 
+use super::tree::Tree;
 use super::waiting::Seat;
 use crate::engine::{Arrived, Engine, Errands};
 use crate::serving::{Outcome, Services, Started};
@@ -63,7 +64,7 @@ impl Shared {
         let address = engine.address();
         let seat = Seat::new(engine.reactor())
             .map_err(|source| Error::Listen { address: listen, source: Arc::new(source) })?;
-        Ok(Arc::new(Shared {
+        let shared = Arc::new(Shared {
             engine: Mutex::new(engine),
             services: Services::default(),
             events: broadcast::Sender::new(EVENTS_MAX),
@@ -74,7 +75,9 @@ impl Shared {
             seat,
             closing: watch::Sender::new(false),
             open: AtomicBool::new(true),
-        }))
+        });
+        shared.services.offer(crate::service::TREE, Arc::new(Tree(Arc::downgrade(&shared))));
+        Ok(shared)
     }
 
     /// Does something with the engine, sends what comes of it, and does what it has to be done outside.

@@ -4,7 +4,7 @@
 
 use super::{Alarm, Engine};
 use crate::Peer;
-use crate::session::{Callee, Grants, Lane, LinkId};
+use crate::session::{Callee, Grants, LinkId};
 use crate::transfer::Target;
 use base::time::Time;
 use slab::Slab;
@@ -24,8 +24,6 @@ pub struct Guest {
     pub callee: Callee,
     /// Its transfers.
     pub target: Target,
-    /// The link of each lane on which it spoke last: replies go there.
-    pub home: [Option<LinkId>; 2],
     /// All its links.
     pub links: Vec<LinkId>,
     /// Since when it has none.
@@ -50,7 +48,6 @@ impl Guests {
             session,
             callee: Callee::new(grants),
             target: Target::new(peer),
-            home: [None; 2],
             links: Vec::new(),
             alone_since: None,
         });
@@ -102,13 +99,6 @@ impl Guests {
     }
 }
 
-impl Guest {
-    /// The link for what goes to it in this lane.
-    pub fn link(&self, lane: Lane) -> Option<LinkId> {
-        self.home[lane as usize]
-    }
-}
-
 impl Engine {
     /// A link of a guest is over.
     pub(super) fn guest_lost(&mut self, at: usize, id: LinkId, now: Time) {
@@ -116,28 +106,13 @@ impl Engine {
         guest.callee.link_lost(id);
         guest.target.link_lost(id, &mut self.regions);
         guest.links.retain(|link| *link != id);
-        for lane in [Lane::Urgent, Lane::Bulk] {
-            if guest.home[lane as usize] == Some(id) {
-                guest.home[lane as usize] = None;
-            }
-        }
         let (links, session) = (guest.links.clone(), guest.session);
         if links.is_empty() {
             guest.alone_since = Some(now);
             self.timers.set(now + GUEST_STAYS, Alarm::Guest(session));
         }
-        self.settle_guest_homes(at, &links);
-    }
-
-    /// Replies go on over a link that is left.
-    fn settle_guest_homes(&mut self, at: usize, links: &[LinkId]) {
-        for id in links {
-            let Some(lane) = self.links.at(*id).map(|linked| linked.lane) else { continue };
-            if let Some(guest) = self.guests.at(at) {
-                guest.home[lane as usize].get_or_insert(*id);
-            }
-            self.links.mark(*id);
-        }
+        // What it was to carry goes on over those that are left.
+        links.into_iter().for_each(|link| self.links.mark(link));
     }
 
     /// A guest has been without links for long: what he asked is forgotten.

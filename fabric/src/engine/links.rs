@@ -65,6 +65,13 @@ impl Links {
         id
     }
 
+    /// As [`Links::mark`], if it is a link of this lane.
+    pub fn mark_lane(&mut self, id: LinkId, lane: Lane) {
+        if self.at(id).is_some_and(|linked| linked.lane == lane) {
+            self.mark(id);
+        }
+    }
+
     /// True if some may have something to send.
     pub fn are_dirty(&self) -> bool {
         !self.dirty.is_empty()
@@ -185,9 +192,6 @@ impl Engine {
             Side::Out(at) => self.settle_replies(at),
             Side::In(at) => {
                 let Some(guest) = self.guests.at(at) else { return };
-                if let Some(linked) = self.links.at(id) {
-                    guest.home[linked.lane as usize] = Some(id);
-                }
                 let (session, from) = (guest.session, guest.peer);
                 while let Some(stuck) = guest.target.given_up() {
                     self.links.lose(stuck);

@@ -114,7 +114,6 @@ impl Engine {
             Proved::Opened(_, guest) => {
                 if let Some(guest) = self.guests.at(guest) {
                     guest.links.push(id);
-                    guest.home[lane as usize] = Some(id);
                     guest.alone_since = None;
                 }
             }

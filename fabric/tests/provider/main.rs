@@ -1,6 +1,12 @@
-//! The tests of a provider, in one program.
+//! What every provider must do, in one program: the same tests on each ground, with faults.
 
-mod conformance;
+mod broadcast;
+mod calls;
+mod cuts;
+mod failure;
+mod flow;
 mod intruders;
+mod ledger;
+mod relay;
 mod storm;
 mod world;
