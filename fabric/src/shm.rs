@@ -23,6 +23,7 @@ mod setup;
 mod sys;
 #[cfg(test)]
 mod tests;
+mod track;
 
 pub use link::ShmLink;
 pub use setup::{BULK_RING_BYTES, End, Setup, Step, URGENT_RING_BYTES};

@@ -9,8 +9,8 @@
 use super::bell::Bell;
 use super::lending::Borrower;
 use super::outgoing::LENT_RECORD_BYTES;
-use super::ring::{Consumer, Form, Record};
-use super::sys::Shared;
+use super::ring::{Consumer, Record};
+use super::track::Form;
 use crate::frame::{ACCESS_BYTES, Access, HEADER_BYTES, Header, Kind, WireError};
 use crate::provider::{LinkError, Place, Sink};
 use crate::region::Span;
@@ -103,32 +103,40 @@ impl Incoming {
         if self.partial.is_some() {
             return Err(WireError("a frame inside a frame"));
         }
-        let shared = self.ring.shared();
-        let header = header(shared, record)?;
-        let (at, carried) = (record.at + HEADER_BYTES, record.length - HEADER_BYTES);
+        let header = self.header(record)?;
+        let carried = record.length - HEADER_BYTES;
         if carried > header.carried() {
             return Err(WireError("a record longer than its frame"));
         }
         if carried < header.carried() {
             make_room(&mut self.large, header.carried(), 0);
-            shared.append_to(at, carried, &mut self.large);
+            self.ring.append_to(HEADER_BYTES, carried, &mut self.large);
             self.partial = Some((header, header.carried() - carried));
             return Ok(record.length);
         }
         self.frames += 1;
         if is_piece(&header) {
-            let access = Access::decode(&shared.read(at))?;
-            place(&header, &access, sink, |span| shared.read_span(at + ACCESS_BYTES, span))?;
+            let access = Access::decode(&self.ring.read(HEADER_BYTES))?;
+            place(&header, &access, sink, |span| self.ring.read_span(HEADER_BYTES + ACCESS_BYTES, span))?;
         } else {
-            let body = self.body(at, carried);
+            let body = self.body(carried);
             sink.frame(header, body)?;
         }
         Ok(record.length)
     }
 
-    /// Copies a body out.
+    /// The header of the next record.
     #[inline]
-    fn body(&mut self, at: usize, length: usize) -> Bytes {
+    fn header(&self, record: &Record) -> Result<Header, WireError> {
+        if record.length < HEADER_BYTES {
+            return Err(WireError("a record shorter than a header"));
+        }
+        Header::decode(&self.ring.read(0))
+    }
+
+    /// Copies out what follows the header.
+    #[inline]
+    fn body(&mut self, length: usize) -> Bytes {
         if length == 0 {
             return Bytes::new();
         }
@@ -137,7 +145,7 @@ impl Incoming {
             _ => (&mut self.large, 0),
         };
         make_room(buffer, length, block);
-        self.ring.shared().append_to(at, length, buffer);
+        self.ring.append_to(HEADER_BYTES, length, buffer);
         buffer.split().freeze()
     }
 
@@ -146,7 +154,7 @@ impl Incoming {
         if record.length == 0 || record.length > missing {
             return Err(WireError("more of a frame than it has"));
         }
-        self.ring.shared().append_to(record.at, record.length, &mut self.large);
+        self.ring.append_to(0, record.length, &mut self.large);
         if record.length < missing {
             self.partial = Some((header, missing - record.length));
             return Ok(record.length);
@@ -173,15 +181,13 @@ impl Incoming {
         if self.partial.is_some() || record.length != LENT_RECORD_BYTES {
             return Err(WireError("a lent piece where none can be").into());
         }
-        let shared = self.ring.shared();
-        let header = header(shared, record)?;
+        let header = self.header(record)?;
         if !is_piece(&header) {
             return Err(WireError("a lent frame that is no piece").into());
         }
-        let at = record.at + HEADER_BYTES;
-        let access = Access::decode(&shared.read(at))?;
-        let number = u64::from_le_bytes(shared.read(at + ACCESS_BYTES));
-        let offset = u64::from_le_bytes(shared.read(at + ACCESS_BYTES + 8));
+        let access = Access::decode(&self.ring.read(HEADER_BYTES))?;
+        let number = u64::from_le_bytes(self.ring.read(LENT_RECORD_BYTES - 16));
+        let offset = u64::from_le_bytes(self.ring.read(LENT_RECORD_BYTES - 8));
         let memory = self.borrower.memory(number, socket)?;
         let offset =
             usize::try_from(offset).ok().filter(|offset| memory.holds(*offset, header.bulk as usize));
@@ -195,17 +201,9 @@ impl Incoming {
         if record.length != 8 {
             return Err(WireError("a forgotten memory without its number"));
         }
-        self.borrower.forget(u64::from_le_bytes(self.ring.shared().read(record.at)));
+        self.borrower.forget(u64::from_le_bytes(self.ring.read(0)));
         Ok(0)
     }
-}
-
-#[inline]
-fn header(shared: &Shared, record: &Record) -> Result<Header, WireError> {
-    if record.length < HEADER_BYTES {
-        return Err(WireError("a record shorter than a header"));
-    }
-    Header::decode(&shared.read(record.at))
 }
 
 /// True if the frame's bulk goes into a region.

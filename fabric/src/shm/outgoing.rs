@@ -7,8 +7,8 @@
 //! read past its record; no more than [`LENT_BYTES_MAX`] and one piece are lent at a time.
 
 use super::lending::Lender;
-use super::ring::{FIRST_BYTES, Form, Producer};
-use super::sys::Shared;
+use super::ring::Producer;
+use super::track::{Form, LINE_BYTES};
 use crate::frame::{ACCESS_BYTES, HEADER_BYTES, WireError};
 use crate::provider::{Body, Frame};
 use crate::region::Span;
@@ -149,9 +149,9 @@ impl Outgoing {
         if length > SHORT_BYTES_MAX || self.ring.begin(length) != Ok(length) {
             return false;
         }
-        let (shared, at, header) = (self.ring.shared(), self.ring.content(), frame.header.encode());
-        lay(shared, at, FIRST_BYTES..length, [&header, head, bulk]);
-        lay(shared, at, 0..FIRST_BYTES, [&header, head, bulk]);
+        let header = frame.header.encode();
+        self.lay(0, LINE_BYTES..length, [&header, head, bulk]);
+        self.lay(0, 0..LINE_BYTES, [&header, head, bulk]);
         self.publish(Form::Frame, length);
         true
     }
@@ -207,9 +207,9 @@ impl Outgoing {
         }
         while self.waiting.is_empty()
             && let Some(number) = self.lender.ended()
-            && self.ring.begin_whole(8)?
+            && self.ring.begin(8)? == 8
         {
-            self.ring.shared().write(self.ring.content(), &number.to_le_bytes());
+            self.ring.write(0, &number.to_le_bytes());
             self.publish(Form::Forget, 8);
             self.lender.forget(number);
         }
@@ -251,24 +251,33 @@ impl Outgoing {
 
     /// Copies the next `length` bytes of a frame into the record that was begun.
     fn copy(&self, load: &Load, length: usize) {
-        let (shared, at, none) = (self.ring.shared(), self.ring.content(), &[][..]);
-        let (head, bulk) = match &load.body {
-            Body::Message(head, bulk) => (&head[..], &bulk[..]),
-            _ => (none, none),
+        let (head, bulk): (&[u8], &[u8]) = match &load.body {
+            Body::Message(head, bulk) => (head, bulk),
+            _ => (&[], &[]),
         };
         if let Body::Piece(_, span) = &load.body {
-            let skip = load.done.saturating_sub(load.prefix_bytes);
             let prefix = load.prefix_bytes.saturating_sub(load.done).min(length);
-            if let Some(part) = span.part(skip, length - prefix) {
-                shared.write_span(at + prefix, &part);
-            }
+            let from = load.done.saturating_sub(load.prefix_bytes);
+            self.ring.write_span(prefix, span, from, length - prefix);
         }
-        let prefix = &load.prefix[..load.prefix_bytes];
-        // Where the frame would begin, had all of it been written into this record.
-        let begin = at.wrapping_sub(load.done);
-        let cut = load.done + FIRST_BYTES.min(length);
-        lay(shared, begin, cut..load.done + length, [prefix, head, bulk]);
-        lay(shared, begin, load.done..cut, [prefix, head, bulk]);
+        let parts = [&load.prefix[..load.prefix_bytes], head, bulk];
+        let first = load.done + LINE_BYTES.min(length);
+        self.lay(load.done, first..load.done + length, parts);
+        self.lay(load.done, load.done..first, parts);
+    }
+
+    /// Writes this range of a frame, which is these parts one behind the other, into a record that begins with the frame's byte `begin`.
+    #[inline]
+    fn lay(&self, begin: usize, range: Range<usize>, parts: [&[u8]; 3]) {
+        let mut start = 0;
+        for part in parts {
+            let end = start + part.len();
+            let (from, to) = (range.start.clamp(start, end), range.end.clamp(start, end));
+            if from < to {
+                self.ring.write(from - begin, &part[from - start..to - start]);
+            }
+            start = end;
+        }
     }
 
     /// Lends the span of a piece.
@@ -282,16 +291,16 @@ impl Outgoing {
                 return Some(Stop::Lent);
             }
         }
-        match self.ring.begin_whole(LENT_RECORD_BYTES) {
-            Ok(true) => {}
-            Ok(false) => return Some(Stop::Full),
+        match self.ring.begin(LENT_RECORD_BYTES) {
+            Ok(LENT_RECORD_BYTES) => {}
+            Ok(_) => return Some(Stop::Full),
             Err(error) => return self.fail(error),
         }
         let mut record = [0; LENT_RECORD_BYTES];
         record[..PREFIX_BYTES].copy_from_slice(&load.prefix);
         record[PREFIX_BYTES..PREFIX_BYTES + 8].copy_from_slice(&number.to_le_bytes());
         record[PREFIX_BYTES + 8..].copy_from_slice(&(span.memory().1 as u64).to_le_bytes());
-        self.ring.shared().write(self.ring.content(), &record);
+        self.ring.write(0, &record);
         self.publish(Form::Lent, LENT_RECORD_BYTES);
         load.done = load.length;
         self.lent_bytes += span.length();
@@ -306,19 +315,5 @@ impl Outgoing {
         {
             self.lent_bytes -= span.length();
         }
-    }
-}
-
-/// Writes the part of a frame that lies in this range of it. The frame is these parts one behind the other and would begin at `begin`.
-#[inline]
-fn lay(shared: &Shared, begin: usize, range: Range<usize>, parts: [&[u8]; 3]) {
-    let mut start = 0;
-    for part in parts {
-        let end = start + part.len();
-        let (from, to) = (range.start.clamp(start, end), range.end.clamp(start, end));
-        if from < to {
-            shared.write(begin.wrapping_add(from), &part[from - start..to - start]);
-        }
-        start = end;
     }
 }

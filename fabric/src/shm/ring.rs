@@ -1,132 +1,26 @@
-//! One direction of a link: a ring of records with one producer and one consumer, in two processes.
+//! One direction of a link: a ring of records with one producer and one consumer, in two processes. [`super::track`] draws it.
 //!
-//! ```text
-//!  a record: a whole number of cache lines (64 bytes), never across the end of the ring
-//!  0        4      8
-//!  | length | form | content ...                     the word (length and form) is 0 while there is no record yet
-//!
-//!  control lines, each on 128 bytes of its own
-//!  head    how far the consumer has read             written by the consumer, now and then
-//!  parked  not 0: the consumer sleeps, ring its bell  set by the consumer, cleared by who rings
-//!  wanted  not 0: the producer waits for this head    set by the producer, cleared by who rings
-//! ```
-//!
-//! There is no tail in the memory: before a record's word is published, the word *behind* the record is set to 0, so the consumer looks
-//! at the record itself, and a small record costs two cache lines and not three. The head is published after every
-//! [`PUBLISH_BYTES`], which costs next to nothing.
+//! There is no tail in the memory: the consumer looks at the place where the next record will be, until the word there says that
+//! it is that very line and no older one. So a small record costs its two cache lines and no third one, and a look in vain
+//! costs nothing. The head is published after every [`PUBLISH_BYTES`], which costs next to nothing.
 //!
 //! When the consumer keeps up, the producer turns back to the start after [`LAP_BYTES`]: the lines stay in the caches, and an idle
 //! link holds few pages.
 //!
 //! Invariant: the producer writes only what the published head has left behind; the consumer believes nothing that it reads: a
-//! word is read once and lies inside the ring, or the link ends.
+//! word is read once and its length is one that records have, or the link ends.
 
 use super::sys::Shared;
+use super::track::{
+    FORM_SHIFT, FORMS, Form, LAP_BYTES, LINE, LINE_BYTES, NUMBER_SHIFT, PUBLISH_BYTES, Track, line_number,
+    record_bytes,
+};
 use crate::frame::WireError;
+use crate::region::Span;
+use bytes::BytesMut;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
-use std::sync::atomic::{AtomicU64, fence};
-
-/// Bytes of a cache line: records begin and end at one.
-const LINE: usize = 64;
-/// Bytes of a record's word.
-const WORD: usize = 8;
-/// Bytes of content in a record's first line.
-pub const FIRST_BYTES: usize = LINE - WORD;
-/// Bytes of the control lines of both directions.
-const CONTROL_BYTES: usize = 4096;
-/// After so many bytes the producer goes back to the start of the ring if the consumer has kept up.
-const LAP_BYTES: u64 = 8 << 10;
-/// The consumer says how far it has read when it is so many bytes further.
-const PUBLISH_BYTES: u64 = LAP_BYTES / 4;
-/// The shortest and the longest ring.
-const RING_BYTES: std::ops::RangeInclusive<usize> = 32 << 10..=16 << 20;
-
-/// What a record is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Form {
-    /// A header and what it carries, or the beginning of that.
-    Frame = 1,
-    /// The next bytes of the frame before.
-    More = 2,
-    /// A piece whose bytes lie in lent memory: header, access, number of the memory, offset in it.
-    Lent = 3,
-    /// The end of a lent memory: its number.
-    Forget = 4,
-    /// Nothing: the next record is at the start of the ring.
-    Jump = 5,
-}
-
-const FORMS: [Form; 5] = [Form::Frame, Form::More, Form::Lent, Form::Forget, Form::Jump];
-
-/// Where one direction lies in the shared memory.
-#[derive(Clone, Copy)]
-pub struct Track {
-    control: usize,
-    data: usize,
-    size: usize,
-}
-
-impl Track {
-    /// The two directions (to the accepting end, to the dialling end) with rings of so many bytes; `None` if there are no such rings.
-    pub fn pair(ring_bytes: usize) -> Option<[Track; 2]> {
-        let fits = RING_BYTES.contains(&ring_bytes) && ring_bytes.is_power_of_two();
-        let track = |index: usize| Track {
-            control: index * CONTROL_BYTES / 2,
-            data: CONTROL_BYTES + index * ring_bytes,
-            size: ring_bytes,
-        };
-        fits.then(|| [track(0), track(1)])
-    }
-
-    /// Bytes of the memory of both directions.
-    pub fn memory_bytes(ring_bytes: usize) -> usize {
-        CONTROL_BYTES + 2 * ring_bytes
-    }
-
-    /// Bytes of the longest record: a long frame is several, so that it is read while it is still being written.
-    #[inline]
-    fn record_max(self) -> usize {
-        self.size / 8
-    }
-
-    #[inline]
-    fn offset(self, position: u64) -> usize {
-        position as usize & (self.size - 1)
-    }
-
-    #[inline]
-    fn to_end(self, position: u64) -> usize {
-        self.size - self.offset(position)
-    }
-
-    #[inline]
-    fn word(self, shared: &Shared, position: u64) -> &AtomicU64 {
-        shared.word(self.data + self.offset(position))
-    }
-
-    #[inline]
-    fn head(self, shared: &Shared) -> &AtomicU64 {
-        shared.word(self.control)
-    }
-
-    #[inline]
-    fn parked(self, shared: &Shared) -> &AtomicU64 {
-        shared.word(self.control + 128)
-    }
-
-    #[inline]
-    fn wanted(self, shared: &Shared) -> &AtomicU64 {
-        shared.word(self.control + 256)
-    }
-}
-
-/// Bytes of the record with so much content.
-#[inline]
-fn record_bytes(content: usize) -> usize {
-    (WORD + content).next_multiple_of(LINE)
-}
+use std::sync::atomic::fence;
 
 /// The end that writes.
 pub struct Producer {
@@ -175,11 +69,10 @@ impl Producer {
         Ok(())
     }
 
-    /// How much of `wanted` bytes fits into a record now, which is then written at [`Producer::content`] and published, neither more
-    /// nor less. 0: the ring is full.
+    /// How much of `wanted` bytes fits into a record now, which is then written and published. 0: the ring is full.
     ///
     /// Whoever polls looks at the record's first line all the time, and fetches it back after each store that he is too early for: so
-    /// it is best written last and at one go, [`FIRST_BYTES`] of content and then the word.
+    /// the first [`LINE_BYTES`] of the content are best written last and at one go.
     ///
     /// # Errors
     /// As [`Producer::refresh`].
@@ -188,48 +81,26 @@ impl Producer {
         if self.tail >= self.lap_end {
             self.end_lap()?;
         }
-        // The line behind the record stays free: its word says that there is nothing yet.
-        let whole = record_bytes(wanted).min(self.track.record_max());
-        if self.free() < whole + LINE {
+        let most = wanted.min(self.track.content_max());
+        if self.free() < record_bytes(most) {
             self.refresh()?;
         }
-        let most = self.free().saturating_sub(LINE).min(self.track.to_end(self.tail)).min(whole);
-        let content = wanted.min((most - most % LINE).saturating_sub(WORD));
-        if content > 0 {
-            self.clear(self.tail + record_bytes(content) as u64);
-        }
-        Ok(content)
+        Ok(most.min(self.free() / LINE * LINE_BYTES))
     }
 
-    /// Says that there is no record at this position yet.
+    /// Writes bytes into the next record, from `at` on.
     #[inline]
-    fn clear(&self, position: u64) {
-        self.track.word(&self.shared, position).store(0, Relaxed);
-    }
-
-    /// Like [`Producer::begin`], for a short record that cannot be cut: true if it fits whole.
-    ///
-    /// # Errors
-    /// As [`Producer::refresh`].
-    pub fn begin_whole(&mut self, wanted: usize) -> Result<bool, WireError> {
-        let whole = record_bytes(wanted) + LINE;
-        let skipped = self.track.to_end(self.tail);
-        if skipped < record_bytes(wanted) {
-            if self.free() < skipped + whole {
-                self.refresh()?;
-            }
-            if self.free() < skipped + whole {
-                return Ok(false);
-            }
-            self.jump();
+    pub fn write(&self, at: usize, bytes: &[u8]) {
+        for (address, done, part) in self.track.parts(self.tail, at, bytes.len()) {
+            self.shared.write(address, &bytes[done..done + part]);
         }
-        Ok(self.begin(wanted)? == wanted)
     }
 
-    /// Where in the shared memory the content of the next record lies.
-    #[inline]
-    pub fn content(&self) -> usize {
-        self.track.data + self.track.offset(self.tail) + WORD
+    /// Writes `length` bytes of a span, from `from` on, into the next record.
+    pub fn write_span(&self, at: usize, span: &Span, from: usize, length: usize) {
+        for (address, done, part) in self.track.parts(self.tail, at, length) {
+            self.shared.write_span(address, span, from + done, part);
+        }
     }
 
     /// Publishes the next record.
@@ -240,7 +111,7 @@ impl Producer {
 
     #[inline]
     fn publish_until(&mut self, form: Form, content: usize, next: u64) {
-        let word = u64::from(form as u8) << 32 | content as u64;
+        let word = line_number(self.tail) << NUMBER_SHIFT | (form as u64) << FORM_SHIFT | content as u64;
         self.track.word(&self.shared, self.tail).store(word, Release);
         self.tail = next;
     }
@@ -257,9 +128,7 @@ impl Producer {
 
     /// The next record is at the start of the ring. Who calls knows that the start is free.
     fn jump(&mut self) {
-        let start = self.tail + self.track.to_end(self.tail) as u64;
-        self.clear(start);
-        self.publish_until(Form::Jump, 0, start);
+        self.publish_until(Form::Jump, 0, self.tail + self.track.to_end(self.tail) as u64);
     }
 
     /// After records were published: true if the consumer sleeps and its bell must be rung.
@@ -293,12 +162,6 @@ impl Producer {
     pub fn quarter_free(&self) -> u64 {
         (self.tail + self.track.size as u64 / 4).saturating_sub(self.track.size as u64)
     }
-
-    /// The memory.
-    #[inline]
-    pub fn shared(&self) -> &Shared {
-        &self.shared
-    }
 }
 
 /// A record, as its word describes it; checked.
@@ -306,8 +169,6 @@ impl Producer {
 pub struct Record {
     /// What it is.
     pub form: Form,
-    /// Where in the shared memory its content lies.
-    pub at: usize,
     /// Bytes of its content.
     pub length: usize,
 }
@@ -326,26 +187,50 @@ impl Consumer {
         Consumer { shared, track, head: 0, published: 0 }
     }
 
+    #[inline]
+    fn word(&self) -> u64 {
+        self.track.word(&self.shared, self.head).load(Acquire)
+    }
+
     /// The next record, if there is one.
     ///
     /// # Errors
     /// What is there is none.
     #[inline]
     pub fn next(&self) -> Result<Option<Record>, WireError> {
-        let word = self.track.word(&self.shared, self.head).load(Acquire);
-        if word == 0 {
+        let word = self.word();
+        if word >> NUMBER_SHIFT != line_number(self.head) {
             return Ok(None);
         }
-        let length = word as u32 as usize;
-        let form = usize::try_from(word >> 32).ok().and_then(|form| FORMS.get(form.wrapping_sub(1)));
-        let most = self.track.to_end(self.head).min(self.track.record_max());
-        match form {
-            Some(form) if WORD + length <= most => Ok(Some(Record {
-                form: *form,
-                at: self.track.data + self.track.offset(self.head) + WORD,
-                length,
-            })),
+        let (form, length) = (word >> FORM_SHIFT & 7, usize::from(word as u16));
+        match FORMS.get((form as usize).wrapping_sub(1)) {
+            Some(form) if length <= self.track.content_max() => Ok(Some(Record { form: *form, length })),
             _ => Err(WireError("a record of shared memory that cannot be")),
+        }
+    }
+
+    /// Copies bytes out of the next record, from `at` on.
+    #[inline]
+    pub fn read<const N: usize>(&self, at: usize) -> [u8; N] {
+        let mut bytes = [0; N];
+        for (address, done, part) in self.track.parts(self.head, at, N) {
+            self.shared.read(address, &mut bytes[done..done + part]);
+        }
+        bytes
+    }
+
+    /// Copies bytes out of the next record, behind what `out` holds, which has room for them.
+    #[inline]
+    pub fn append_to(&self, at: usize, length: usize, out: &mut BytesMut) {
+        for (address, _, part) in self.track.parts(self.head, at, length) {
+            self.shared.append_to(address, part, out);
+        }
+    }
+
+    /// Copies out of the next record into a span as many bytes as it is long.
+    pub fn read_span(&self, at: usize, span: &Span) {
+        for (address, done, part) in self.track.parts(self.head, at, span.length()) {
+            self.shared.read_span(address, span, done, part);
         }
     }
 
@@ -373,17 +258,11 @@ impl Consumer {
     pub fn park(&self) -> bool {
         self.track.parked(&self.shared).store(1, Relaxed);
         fence(SeqCst);
-        self.track.word(&self.shared, self.head).load(Relaxed) != 0
+        self.word() >> NUMBER_SHIFT == line_number(self.head)
     }
 
     /// The producer need not ring any more.
     pub fn unpark(&self) {
         self.track.parked(&self.shared).store(0, Relaxed);
-    }
-
-    /// The memory.
-    #[inline]
-    pub fn shared(&self) -> &Shared {
-        &self.shared
     }
 }

@@ -6,7 +6,7 @@
 //!                                                                   <---  | "SSISHM\1\1" |
 //! ```
 //!
-//! The first bell is the dialling end's. The memory holds the control lines and two rings ([`super::ring`]): the first goes to the accepting
+//! The first bell is the dialling end's. The memory holds the control lines and two rings ([`super::track`]): the first goes to the accepting
 //! end. The socket carries nothing else but lent memories from then on; its end is the link's end.
 //!
 //! Invariant: nothing that the other end passed is used before it was checked; what fails closes everything.
@@ -17,8 +17,9 @@ use super::lending::check_sealed;
 use super::link::ShmLink;
 use super::outgoing::Outgoing;
 use super::passing;
-use super::ring::{Consumer, Producer, Track};
+use super::ring::{Consumer, Producer};
 use super::sys::Shared;
+use super::track::Track;
 use crate::reactor::{Reactor, Token};
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
 use std::io;

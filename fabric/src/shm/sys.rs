@@ -69,21 +69,21 @@ impl Shared {
         unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), to, bytes.len()) };
     }
 
-    /// Copies a span in.
-    pub fn write_span(&self, at: usize, span: &Span) {
-        let to = self.address(at, span.length());
-        // SAFETY: both are valid for the length; `copy` allows them to overlap.
-        unsafe { std::ptr::copy(span.address(), to, span.length()) };
+    /// Copies `length` bytes of a span, from `from` on, in.
+    #[inline]
+    pub fn write_span(&self, at: usize, span: &Span, from: usize, length: usize) {
+        let to = self.address(at, length);
+        assert!(from + length <= span.length(), "what is copied of a span lies inside it");
+        // SAFETY: both are valid for the length (just checked); `copy` allows them to overlap.
+        unsafe { std::ptr::copy(span.address().add(from), to, length) };
     }
 
     /// Copies bytes out.
     #[inline]
-    pub fn read<const N: usize>(&self, at: usize) -> [u8; N] {
-        let mut bytes = [0; N];
-        let from = self.address(at, N);
+    pub fn read(&self, at: usize, bytes: &mut [u8]) {
+        let from = self.address(at, bytes.len());
         // SAFETY: as in `write`, the other way.
-        unsafe { std::ptr::copy_nonoverlapping(from, bytes.as_mut_ptr(), N) };
-        bytes
+        unsafe { std::ptr::copy_nonoverlapping(from, bytes.as_mut_ptr(), bytes.len()) };
     }
 
     /// Copies `length` bytes out, behind what `out` holds, which has room for them.
@@ -99,11 +99,13 @@ impl Shared {
         unsafe { out.set_len(filled) };
     }
 
-    /// Copies into a span as many bytes as it is long.
-    pub fn read_span(&self, at: usize, span: &Span) {
-        let from = self.address(at, span.length());
-        // SAFETY: both are valid for the length; `copy` allows them to overlap.
-        unsafe { std::ptr::copy(from, span.address(), span.length()) };
+    /// Copies `length` bytes into a span, from `to` on.
+    #[inline]
+    pub fn read_span(&self, at: usize, span: &Span, to: usize, length: usize) {
+        let from = self.address(at, length);
+        assert!(to + length <= span.length(), "what is copied into a span lies inside it");
+        // SAFETY: both are valid for the length (just checked); `copy` allows them to overlap.
+        unsafe { std::ptr::copy(from, span.address().add(to), length) };
     }
 }
 
@@ -134,7 +136,7 @@ impl Foreign {
 
     /// Copies into a span as many bytes as it is long; they must be there.
     pub fn read_span(&self, at: usize, span: &Span) {
-        self.0.read_span(at, span);
+        self.0.read_span(at, span, 0, span.length());
     }
 }
 

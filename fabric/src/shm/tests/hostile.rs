@@ -2,8 +2,8 @@
 
 use super::super::bell::Bell;
 use super::super::passing;
-use super::super::ring::Track;
 use super::super::sys::Shared;
+use super::super::track::Track;
 use super::*;
 use proptest::prelude::*;
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
@@ -87,8 +87,9 @@ fn lend(length: u64, seals: SealFlags, offset: u64) -> Result<(Header, Bytes), L
     };
     let record =
         [&header.encode()[..], &access.encode(), &0u64.to_le_bytes(), &offset.to_le_bytes()].concat();
-    shared.write(RINGS[0] + 8, &record);
-    shared.word(RINGS[0]).store(3 << 32 | record.len() as u64, SeqCst);
+    shared.write(RINGS[0] + 8, &record[..56]);
+    shared.write(RINGS[0] + 72, &record[56..]);
+    shared.word(RINGS[0]).store(1 << 19 | 3 << 16 | record.len() as u64, SeqCst);
     side.next()
 }
 
@@ -105,11 +106,11 @@ fn lent_memory_must_be_sealed_and_long_enough() {
     assert!(matches!(lend(8192, SealFlags::GROW, 0), Err(LinkError::Lost(_))));
 }
 
-/// A word of the memory: half of them such as records have.
+/// A word of the memory: most of them such as records have, but for the number of the line.
 fn word() -> impl Strategy<Value = u64> {
     prop_oneof![
-        3 => (0u64..7, 0u64..200).prop_map(|(form, length)| form << 32 | length),
-        1 => (0u64..7, 0u64..RING_BYTES as u64).prop_map(|(form, length)| form << 32 | length),
+        3 => (0u64..7, 0u64..200).prop_map(|(form, length)| form << 16 | length),
+        1 => (0u64..8, 0u64..65536).prop_map(|(form, length)| form << 16 | length),
         1 => (0u64..300).prop_map(|line| line * 64),
         1 => any::<u64>(),
     ]
@@ -141,7 +142,7 @@ proptest! {
                 1 => shared.word(RINGS[1] + line * 64).store(word, SeqCst),
                 _ => {
                     shared.write(RINGS[0] + line * 64 + 8, &header);
-                    shared.word(RINGS[0] + line * 64).store(word, SeqCst);
+                    shared.word(RINGS[0] + line * 64).store(word | (line as u64 + 1) << 19, SeqCst);
                 }
             }
             if side.link.room() > 0 {
@@ -167,7 +168,7 @@ proptest! {
                 let mut rng = Prng::new(seed);
                 while !stop.load(SeqCst) {
                     let line = rng.below(6) as usize;
-                    let form = rng.below(6) << 32;
+                    let form = (line as u64 + 1) << 19 | rng.below(6) << 16;
                     shared.word(RINGS[0] + line * 64 + 8).store(rng.below(11) | rng.below(4) << 8, SeqCst);
                     shared.word(RINGS[0] + line * 64 + 24).store((rng.below(2) * 48) | (rng.below(60) << 32), SeqCst);
                     shared.word(RINGS[0] + line * 64).store(form | rng.below(200), SeqCst);
