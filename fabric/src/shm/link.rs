@@ -88,6 +88,10 @@ impl Link for ShmLink {
         if std::mem::take(&mut self.armed) {
             self.incoming.unpark();
         }
+        // The bell may have rung for room, and whoever polls does not see it ring.
+        if self.outgoing.is_waiting() {
+            self.flush(reactor)?;
+        }
         let mut bytes = 0;
         for taken in 0..RECORDS_MAX {
             match self.incoming.take(self.socket.as_fd(), &self.theirs, sink)? {

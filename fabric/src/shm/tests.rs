@@ -88,7 +88,6 @@ impl Side {
 
     /// Takes in all that is there.
     fn receive(&mut self) -> Result<(), LinkError> {
-        self.link.flush(&mut self.reactor)?;
         while self.link.receive(&mut self.reactor, &mut self.seen)? {}
         Ok(())
     }

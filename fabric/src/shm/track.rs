@@ -34,8 +34,9 @@ pub const LAP_BYTES: u64 = 8 << 10;
 pub const PUBLISH_BYTES: u64 = LAP_BYTES / 4;
 /// Bytes of the longest record in the longest rings.
 const RECORD_BYTES_MAX: usize = 64 << 10;
-/// Where in a word the number of its line begins, and where its form.
+/// Where in a word the number of its line begins.
 pub const NUMBER_SHIFT: u32 = 19;
+/// Where in a word its form begins; below it lies the length.
 pub const FORM_SHIFT: u32 = 16;
 /// The shortest and the longest ring.
 const RING_BYTES: std::ops::RangeInclusive<usize> = 32 << 10..=16 << 20;
@@ -56,6 +57,7 @@ pub enum Form {
     Jump = 5,
 }
 
+/// The forms, by number, from 1.
 pub const FORMS: [Form; 5] = [Form::Frame, Form::More, Form::Lent, Form::Forget, Form::Jump];
 
 /// Where one direction lies in the shared memory.
@@ -63,6 +65,7 @@ pub const FORMS: [Form; 5] = [Form::Frame, Form::More, Form::Lent, Form::Forget,
 pub struct Track {
     control: usize,
     data: usize,
+    /// Bytes of the ring.
     pub size: usize,
 }
 
@@ -107,31 +110,37 @@ impl Track {
         })
     }
 
+    /// Where in the ring a position is.
     #[inline]
     pub fn offset(self, position: u64) -> usize {
         position as usize & (self.size - 1)
     }
 
+    /// Bytes from a position to the end of the ring.
     #[inline]
     pub fn to_end(self, position: u64) -> usize {
         self.size - self.offset(position)
     }
 
+    /// The word of the line at a position.
     #[inline]
     pub fn word(self, shared: &Shared, position: u64) -> &AtomicU64 {
         shared.word(self.data + self.offset(position))
     }
 
+    /// How far the consumer has read.
     #[inline]
     pub fn head(self, shared: &Shared) -> &AtomicU64 {
         shared.word(self.control)
     }
 
+    /// Whether the consumer sleeps.
     #[inline]
     pub fn parked(self, shared: &Shared) -> &AtomicU64 {
         shared.word(self.control + 128)
     }
 
+    /// What head the producer waits for.
     #[inline]
     pub fn wanted(self, shared: &Shared) -> &AtomicU64 {
         shared.word(self.control + 256)
