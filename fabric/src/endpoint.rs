@@ -116,7 +116,18 @@ impl Endpoint {
 
     /// Changes the cluster's keys: links that are up stay, new ones prove and take these.
     pub fn set_keys(&self, keys: Keys) {
-        self.parts.shared.with(|engine, _| engine.set_keys(keys));
+        self.parts.shared.with(|engine, now| engine.set_keys(keys, now));
+    }
+
+    /// Begins to make every link of this end anew, under its present key, beside the old ones, which end as soon as the new ones are up. No
+    /// call is lost. One that cannot be made leaves the old one as it is.
+    pub fn renew_links(&self) {
+        self.parts.shared.with(|engine, now| engine.renew_links(now));
+    }
+
+    /// True while [`Endpoint::renew_links`] is not through.
+    pub fn is_renewing(&self) -> bool {
+        self.parts.shared.with(|engine, _| engine.is_renewing())
     }
 
     /// Asks a peer's service and waits for the reply. The deadline covers connecting, waiting for a turn and the reply. It

@@ -23,6 +23,7 @@ mod peers;
 mod proving;
 mod raising;
 mod remote;
+mod renewing;
 mod report;
 mod setups;
 mod timers;
@@ -279,11 +280,6 @@ impl Engine {
             self.drop_setup(number);
         }
         self.unlisten();
-    }
-
-    /// Changes the keys: links that are up stay, new ones use them.
-    pub fn set_keys(&mut self, keys: crate::setup::Keys) {
-        self.identity.keys = keys;
     }
 
     /// A number that nobody can guess, for a session or a key's token.

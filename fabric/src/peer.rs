@@ -68,6 +68,8 @@ pub mod service {
     pub const METADATA: ServiceId = ServiceId(4);
     /// The filesystem's object server.
     pub const OBJECTS: ServiceId = ServiceId(5);
+    /// node: what the daemons of an operator's command tell each other.
+    pub const ADMIN: ServiceId = ServiceId(6);
 }
 
 /// A request or a reply: a tagged message, and bulk bytes that no one need copy into it.

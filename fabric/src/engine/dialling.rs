@@ -57,8 +57,14 @@ impl Engine {
 
     fn dial(&mut self, at: usize, way: usize, lane: Lane, now: Time) {
         let number = self.setups.number();
-        let remote = &mut self.remotes[at];
-        remote.ways[way].lanes[lane as usize] = LaneState::Setup(number);
+        self.remotes[at].ways[way].lanes[lane as usize] = LaneState::Setup(number);
+        self.connect_setup(at, number, now);
+    }
+
+    /// Connects for a setup that a lane's state names.
+    pub(super) fn connect_setup(&mut self, at: usize, number: u64, now: Time) {
+        let Some(remote) = self.remotes.get_mut(at) else { return };
+        let Some((way, _)) = remote.way_of_setup(number) else { return };
         let connected = connect(&remote.ways[way].place);
         let token = self.token(Entry::Setup(number));
         let watched = connected.and_then(|stream| {
@@ -89,6 +95,10 @@ impl Engine {
 
     pub(super) fn dial_failed(&mut self, at: usize, number: u64, error: SetupError, now: Time) {
         let Some(remote) = self.remotes.get_mut(at) else { return };
+        if remote.renewal_failed(number) {
+            tracing::warn!(peer = ?remote.peer, ?error, "a link cannot be made anew; the old one stays");
+            return;
+        }
         let Some((way, lane)) = remote.way_of_setup(number) else { return };
         let rest = remote.ways[way].rest;
         remote.ways[way].lanes[lane as usize] = LaneState::Rest(now + rest);

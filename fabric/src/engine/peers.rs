@@ -50,7 +50,9 @@ impl Engine {
         remote.initiator.link_lost(id);
         remote.links.retain(|link| *link != id);
         let lane = remote.way_of_link(id).map(|(way, lane)| {
-            remote.ways[way].lanes[lane as usize] = LaneState::Idle;
+            // What was to take its place does so now.
+            let renewal = remote.ways[way].renewals[lane as usize].take();
+            remote.ways[way].lanes[lane as usize] = renewal.map_or(LaneState::Idle, LaneState::Setup);
             lane
         });
         remote.settle_homes();
@@ -134,14 +136,11 @@ impl Engine {
         for id in std::mem::take(&mut self.remotes[at].links) {
             self.drop_link(id, true);
         }
-        for way in 0..self.remotes[at].ways.len() {
-            for lane in [Lane::Urgent, Lane::Bulk] {
-                let state =
-                    std::mem::replace(&mut self.remotes[at].ways[way].lanes[lane as usize], LaneState::Idle);
-                if let LaneState::Setup(number) = state {
-                    self.drop_setup(number);
-                }
-            }
+        for number in self.remotes[at].setups() {
+            self.drop_setup(number);
+        }
+        for way in &mut self.remotes[at].ways {
+            (way.lanes, way.renewals) = ([LaneState::Idle; 2], [None; 2]);
         }
         self.remotes[at].home = [None; 2];
         self.tell(at);
@@ -182,12 +181,7 @@ impl Engine {
             remote.initiator.link_lost(id);
             self.drop_link(id, true);
         }
-        let setups: Vec<u64> = self.remotes[at]
-            .ways
-            .iter()
-            .flat_map(|way| way.lanes)
-            .filter_map(|state| if let LaneState::Setup(number) = state { Some(number) } else { None })
-            .collect();
+        let setups = self.remotes[at].setups();
         for number in setups {
             self.drop_setup(number);
         }

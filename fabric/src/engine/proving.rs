@@ -176,7 +176,7 @@ impl Engine {
         }
     }
 
-    fn close_setup(&mut self, setup: Setup) {
+    pub(super) fn close_setup(&mut self, setup: Setup) {
         self.release(setup.token);
         if let Some(stream) = &setup.stream {
             // It may never have been watched.

@@ -121,11 +121,21 @@ impl Engine {
                 let Side::Out(at) = side else { return };
                 let remote = &mut self.remotes[at];
                 remote.links.push(id);
+                let mut former = None;
                 if let Some((way, lane)) = remote.way_of_setup(setup.number) {
-                    remote.ways[way].lanes[lane as usize] = LaneState::Up(id);
-                    remote.ways[way].rest = self.limits.reconnect_min;
+                    let way = &mut remote.ways[way];
+                    if let LaneState::Up(link) =
+                        std::mem::replace(&mut way.lanes[lane as usize], LaneState::Up(id))
+                    {
+                        former = Some(link);
+                    }
+                    way.renewals[lane as usize] = None;
+                    way.rest = self.limits.reconnect_min;
                 }
                 self.welcomed(at, &dialled, now);
+                if let Some(former) = former {
+                    self.retire(at, former);
+                }
             }
         }
     }

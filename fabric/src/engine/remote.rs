@@ -58,6 +58,8 @@ pub struct Way {
     pub place: Place,
     /// Its two lanes.
     pub lanes: [LaneState; 2],
+    /// For each lane that is up: the setup of the link that is to take its link's place.
+    pub renewals: [Option<u64>; 2],
     /// The next rest after a failure.
     pub rest: Duration,
     /// The other end cannot or will not: not again until it is another life.
@@ -67,7 +69,8 @@ pub struct Way {
 impl Way {
     /// A way that nobody has tried.
     pub fn new(provider: Provider, place: Place, limits: &Limits) -> Way {
-        Way { provider, place, lanes: [LaneState::Idle; 2], rest: limits.reconnect_min, useless: false }
+        let (lanes, renewals) = ([LaneState::Idle; 2], [None; 2]);
+        Way { provider, place, lanes, renewals, rest: limits.reconnect_min, useless: false }
     }
 }
 
@@ -195,7 +198,14 @@ impl Remote {
 
     /// The way and lane that this setup serves.
     pub fn way_of_setup(&mut self, setup: u64) -> Option<(usize, Lane)> {
-        self.find(LaneState::Setup(setup))
+        self.find(LaneState::Setup(setup)).or_else(|| {
+            self.ways.iter().enumerate().find_map(|(at, way)| {
+                let lane = [Lane::Urgent, Lane::Bulk]
+                    .into_iter()
+                    .find(|lane| way.renewals[*lane as usize] == Some(setup))?;
+                Some((at, lane))
+            })
+        })
     }
 
     /// The way and lane that this link carries.
