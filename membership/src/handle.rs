@@ -6,8 +6,8 @@ use crate::shell::{Ended, Input, Shared};
 use crate::talk::{Ask, Leave, Remove, Say};
 use crate::wire::View;
 use base::NodeId;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
@@ -50,6 +50,11 @@ impl Handle {
         self.shared.data_up.store(up, Ordering::Relaxed);
         // Only to be looked at sooner: the next tick would see it too.
         let _ = self.shared.inbox.try_send(Input::Wake);
+    }
+
+    /// Takes heartbeats that are signed with any of these keys, from now on.
+    pub fn set_heartbeat_keys(&self, keys: Vec<[u8; 32]>) {
+        *self.shared.keys.lock().unwrap_or_else(PoisonError::into_inner) = keys;
     }
 
     /// Ends this node's life in the cluster: DOWN for everybody, its name and id kept.

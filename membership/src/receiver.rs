@@ -1,6 +1,7 @@
 //! The heartbeat receiver: a thread of its own (`ssi-heartbeat`) that does nothing but read all that has come and say so
 //! with the time, at least once in [`Timings::tick`](crate::Timings). It decides nothing.
 
+use crate::Error;
 use crate::clock::Clock;
 use crate::core::Event;
 use crate::heartbeat::{HEARTBEAT_BYTES, Heartbeat};
@@ -8,9 +9,9 @@ use crate::shell::{Inbox, Input};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::io;
 use std::net::UdpSocket;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::TrySendError;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// Bytes of the socket's buffer as it is asked for; the kernel doubles them.
@@ -24,7 +25,7 @@ const BATCH_MAX: usize = 2 * BUFFER_BYTES / DATAGRAM_COST_MIN;
 /// What the thread needs.
 pub(crate) struct Receiver {
     pub(crate) socket: UdpSocket,
-    pub(crate) key: [u8; 32],
+    pub(crate) keys: Arc<Mutex<Vec<[u8; 32]>>>,
     pub(crate) cluster: String,
     pub(crate) clock: Clock,
     pub(crate) tick: Duration,
@@ -69,7 +70,7 @@ impl Receiver {
         let mut datagram = [0; HEARTBEAT_BYTES + 1];
         for _ in 0..BATCH_MAX {
             match self.socket.recv(&mut datagram) {
-                Ok(length) => match Heartbeat::decode(&datagram[..length], &self.key, &self.cluster) {
+                Ok(length) => match self.decode(&datagram[..length]) {
                     Ok(beat) => beats.push(beat),
                     // Anybody can send datagrams: not worth a line each in the log.
                     Err(error) => tracing::debug!("{error}"),
@@ -79,6 +80,21 @@ impl Receiver {
                 Err(_) => {}
             }
         }
+    }
+}
+
+impl Receiver {
+    /// While the cluster's key changes, a heartbeat may be signed with either.
+    fn decode(&self, datagram: &[u8]) -> Result<Heartbeat, Error> {
+        let keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut outcome = Err(Error::Heartbeat("there is no key"));
+        for key in keys.iter() {
+            outcome = Heartbeat::decode(datagram, key, &self.cluster);
+            if outcome.is_ok() {
+                break;
+            }
+        }
+        outcome
     }
 }
 

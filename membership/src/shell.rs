@@ -24,9 +24,9 @@ use prost::Message as _;
 use std::collections::HashMap;
 use std::net::UdpSocket;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError, SyncSender};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::sync::{oneshot, watch};
 
@@ -84,6 +84,8 @@ pub(crate) struct Shared {
     pub(crate) stopping: Arc<AtomicBool>,
     pub(crate) leaving: AtomicBool,
     pub(crate) data_up: AtomicBool,
+    /// The keys with which heartbeats may be signed.
+    pub(crate) keys: Arc<Mutex<Vec<[u8; 32]>>>,
 }
 
 /// Membership of one node, started by [`Membership::start`].
@@ -121,6 +123,7 @@ impl Membership {
             stopping: Arc::new(AtomicBool::new(false)),
             leaving: AtomicBool::new(false),
             data_up: AtomicBool::new(true),
+            keys: Arc::new(Mutex::new(vec![key])),
         });
         let tick = timings.tick;
         let core_config = CoreConfig { row: local, daemon: random_number(), timings };
@@ -141,8 +144,8 @@ impl Membership {
         endpoint.serve(service::MEMBERSHIP, Arc::new(crate::service::Desk::new(shared.clone())));
         tokio::spawn(watch_links(endpoint, inbox.clone()));
         let start_error = |what| move |source| Error::Start { what, source };
-        let (socket, stopping) = (heartbeat_socket, shared.stopping.clone());
-        Receiver { socket, key, cluster, clock, tick, inbox, stopping, on_thread_start }
+        let (socket, stopping, keys) = (heartbeat_socket, shared.stopping.clone(), shared.keys.clone());
+        Receiver { socket, keys, cluster, clock, tick, inbox, stopping, on_thread_start }
             .start()
             .map_err(start_error("the heartbeat receiver"))?;
         std::thread::Builder::new()

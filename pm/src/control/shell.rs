@@ -358,6 +358,11 @@ impl Handle {
         self.shared.tell_init(Request::Heartbeat(Heartbeat { watchers, interval_ms, node }));
     }
 
+    /// Has `ssi-init` sign its heartbeats with this cluster key.
+    pub fn sign_heartbeats(&self, key: &[u8; 32]) {
+        self.shared.tell_init(Request::Key(key.to_vec()));
+    }
+
     /// Has `ssi-init` keep `state` for this daemon's next life: what was agreed with the kernel about /proc.
     pub fn keep_fuse_state(&self, state: Vec<u8>) {
         self.shared.tell_init(Request::FuseState(state));

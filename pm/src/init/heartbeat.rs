@@ -55,6 +55,13 @@ impl Heart {
         self.due = (!self.watchers.is_empty()).then_some(now);
     }
 
+    /// Signs with this cluster key from now on; what has not the length of one is none.
+    pub fn sign_with(&mut self, key: &[u8]) {
+        if let Ok(key) = key.try_into() {
+            self.key = key;
+        }
+    }
+
     /// When the next one is due.
     pub fn due(&self) -> Option<Instant> {
         self.due

@@ -46,6 +46,7 @@ impl Server {
             (Request::Forget(()), Some(id)) => self.forget(id),
             (Request::Shadow(shadow), Some(id)) => self.shadow(id, &shadow),
             (Request::Heartbeat(order), _) => self.heart.beat_for(&order, Instant::now()),
+            (Request::Key(key), _) => self.heart.sign_with(&key),
             (Request::Shutdown(()), _) => self.ending = true,
             (other, _) => tracing::warn!("a request that names no task, or comes twice: {other:?}"),
         }

@@ -95,7 +95,7 @@ pub struct ToInit {
     #[prost(uint64, tag = "2")]
     pub request_id: u64,
     /// What is asked.
-    #[prost(oneof = "Request", tags = "3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14")]
+    #[prost(oneof = "Request", tags = "3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15")]
     pub request: Option<Request>,
 }
 
@@ -138,6 +138,9 @@ pub enum Request {
     /// End every process of the view, then yourself.
     #[prost(message, tag = "14")]
     Shutdown(()),
+    /// Sign heartbeats with this cluster key (32 bytes) from now on.
+    #[prost(bytes = "vec", tag = "15")]
+    Key(Vec<u8>),
 }
 
 /// From `ssi-init` to a daemon.
