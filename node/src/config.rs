@@ -1,5 +1,11 @@
 //! A node's configuration: `node.toml` in its state directory, every key with its unit and default.
 
+mod keys;
+mod links;
+
+pub use keys::{KeyRing, Step};
+pub use links::{Provider, RAILS_MAX, Security, all_providers};
+
 use crate::error::Error;
 use base::{NodeId, PidRegions};
 use serde::{Deserialize, Serialize};
@@ -47,6 +53,21 @@ pub struct NodeConfig {
     /// Directory of the metadata store. Default `mdt` in the state directory.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mdt_dir: Option<PathBuf>,
+    /// Further addresses of this node, one for each further network that leads to it: its rails. The daemons listen there with the
+    /// same ports, bulk goes over all of them, and one that fails loses nothing. At most 7. Default: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rails: Vec<IpAddr>,
+    /// How TCP connections between the nodes are protected: `"encrypted"`, or `"authenticated"` (both ends prove the cluster key, and
+    /// what they say is in clear) for networks that nobody else can touch. The stricter of two nodes holds. Default `"encrypted"`.
+    #[serde(default)]
+    pub security: Security,
+    /// What may carry the links: the best of them that both ends have does. `"tcp"` must be among them. Default: `["shm", "verbs", "tcp"]`.
+    #[serde(default = "all_providers")]
+    pub providers: Vec<Provider>,
+    /// Directory of the sockets over which nodes of the same host share memory; its path must be the same for all of them. Default `shm` in
+    /// the state directory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shm_dir: Option<PathBuf>,
 }
 
 fn default_port() -> u16 {
@@ -89,7 +110,7 @@ impl NodeConfig {
         SocketAddr::new(self.address, self.port)
     }
 
-    /// Where `ssid --data` listens.
+    /// Where `ssid --data` listens first.
     pub fn data_address(&self) -> SocketAddr {
         SocketAddr::new(self.address, self.port + 1)
     }
@@ -128,7 +149,7 @@ impl NodeConfig {
         if !self.mount.is_absolute() || self.mount.parent() != Some(Path::new("/")) {
             return wrong(format!("mount = {:?}: a directory directly below / is needed", self.mount));
         }
-        Ok(())
+        self.check_links()
     }
 }
 
@@ -198,7 +219,7 @@ impl StateDir {
         std::fs::write(&path, text).map_err(|source| Error::File { path, source })
     }
 
-    /// Reads the cluster key.
+    /// Reads the cluster key that this node proves.
     ///
     /// # Errors
     /// [`Error::File`] or [`Error::Config`].
@@ -206,22 +227,20 @@ impl StateDir {
         read_key(&self.key_file())
     }
 
+    /// Reads all that the key file says.
+    ///
+    /// # Errors
+    /// [`Error::File`] or [`Error::Config`].
+    pub fn key_ring(&self) -> Result<KeyRing, Error> {
+        KeyRing::read(&self.key_file())
+    }
+
     /// Stores the cluster key, readable by the owner only.
     ///
     /// # Errors
     /// [`Error::File`].
     pub fn store_key(&self, key: &fabric::ClusterKey) -> Result<(), Error> {
-        use std::io::Write;
-        use std::os::unix::fs::OpenOptionsExt;
-        let path = self.key_file();
-        std::fs::OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&path)
-            .and_then(|mut file| writeln!(file, "{}", key.to_hex()))
-            .map_err(|source| Error::File { path, source })
+        KeyRing::one(key.clone()).store(self)
     }
 }
 
@@ -230,8 +249,7 @@ impl StateDir {
 /// # Errors
 /// [`Error::File`] or [`Error::Config`] if it is no key.
 pub fn read_key(path: &Path) -> Result<fabric::ClusterKey, Error> {
-    let text = std::fs::read_to_string(path).map_err(|source| Error::File { path: path.into(), source })?;
-    fabric::ClusterKey::parse(text.trim()).map_err(|e| Error::Config(format!("{}: {e}", path.display())))
+    KeyRing::read(path).map(|ring| ring.current)
 }
 
 #[cfg(test)]

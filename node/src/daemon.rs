@@ -3,12 +3,17 @@
 pub mod control;
 pub mod data;
 mod desk;
+mod keyholder;
 pub mod membership;
+mod rekeying;
+mod report;
 
 use crate::config::{NodeConfig, StateDir};
 use crate::error::Error;
 use base::Incarnation;
+use std::ffi::CStr;
 use std::fs::File;
+use std::future::Future;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
@@ -16,6 +21,24 @@ use std::time::{Duration, Instant};
 
 /// How long a daemon waits for ssi-init to open its socket.
 const INIT_WITHIN: Duration = Duration::from_secs(10);
+
+/// Worker threads of a daemon's runtime: the control plane is many short messages, disk work has the blocking pool.
+const WORKERS: usize = 2;
+
+/// Runs a daemon until it is killed: its name, its log, its configuration, a runtime.
+///
+/// # Errors
+/// What could not be started.
+fn run<F>(state: StateDir, name: &CStr, serve: impl FnOnce(StateDir, NodeConfig) -> F) -> Result<(), Error>
+where
+    F: Future<Output = Result<(), Error>>,
+{
+    crate::sys::set_name(name);
+    start_logging();
+    let config = state.load()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(WORKERS).enable_all().build();
+    runtime.map_err(Error::step("start a runtime"))?.block_on(serve(state, config))
+}
 
 /// Logs to standard error, which the keeper has turned into the daemon's log file; `RUST_LOG` chooses how much.
 pub fn start_logging() {

@@ -17,6 +17,8 @@ use crate::config::{NodeConfig, StateDir};
 use crate::daemon::control::EVICTED;
 use crate::error::Error;
 use crate::sys::{self, Signals};
+
+use fabric::Role;
 use life::Life;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, wait, waitpid};
@@ -180,10 +182,12 @@ impl Keeper {
 
     /// A daemon that cannot listen would be started again and again, and nobody would see why.
     fn check_ports(&self) -> Result<(), Error> {
-        for address in [self.config.control_address(), self.config.data_address()] {
+        let listens = [Role::Control, Role::Data].map(|role| self.config.listens(role));
+        for address in listens.into_iter().flatten() {
             let tcp = std::net::TcpListener::bind(address).map(drop);
-            tcp.and_then(|()| std::net::UdpSocket::bind(address).map(drop))
-                .map_err(Error::step(format!("listen on {address} (address and port of node.toml)")))?;
+            tcp.and_then(|()| std::net::UdpSocket::bind(address).map(drop)).map_err(Error::step(format!(
+                "listen on {address} (address, rails and port of node.toml)"
+            )))?;
         }
         Ok(())
     }

@@ -38,6 +38,8 @@ pub struct Plan {
     pub cpus: u32,
     /// Size limit of each node's object store, bytes; 0: none.
     pub ost_bytes: u64,
+    /// Whether the nodes share memory.
+    pub shm: bool,
 }
 
 /// A local cluster that runs, as its directory tells.
@@ -224,7 +226,8 @@ mod tests {
 
     #[test]
     fn a_plan_that_cannot_be_is_refused() {
-        let good = Plan { dir: "/tmp/x".into(), nodes: 3, pid_region: 16_384, cpus: 2, ost_bytes: 0 };
+        let good =
+            Plan { dir: "/tmp/x".into(), nodes: 3, pid_region: 16_384, cpus: 2, ost_bytes: 0, shm: true };
         good.check().unwrap();
         assert!(Plan { nodes: 0, ..good.clone() }.check().is_err());
         assert!(Plan { nodes: 33, ..good.clone() }.check().is_err());

@@ -75,6 +75,10 @@ impl Cluster {
         let dir = tempfile::Builder::new().prefix("ssi-t").tempdir().expect("a temporary directory").keep();
         let mut command = Command::new(ssi_binary());
         command.args(["cluster", "up", "--foreground", "--nodes", &nodes.to_string()]).args(flags);
+        // The same tests with and without memory shared between the nodes.
+        if std::env::var_os("SSI_TEST_SHM").is_some_and(|choice| choice == "off") {
+            command.arg("--no-shm");
+        }
         command.arg("--dir").arg(&dir).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut foreground = command.spawn().expect("ssi starts");
         let lifeline = foreground.stdin.take();

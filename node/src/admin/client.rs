@@ -69,6 +69,16 @@ impl Place {
         Client::connect(&self.admin_socket())?.ask(ask)
     }
 
+    /// Asks `ssid` what may take longer than most.
+    ///
+    /// # Errors
+    /// No daemon, or what the daemon says.
+    pub fn ask_within(&self, ask: Ask, limit: Duration) -> Result<Answer, Error> {
+        let mut client = Client::connect(&self.admin_socket())?;
+        client.stream.set_read_timeout(Some(limit)).map_err(Error::step("wait for ssid"))?;
+        client.ask(ask)
+    }
+
     /// Asks `ssid --data`.
     ///
     /// # Errors

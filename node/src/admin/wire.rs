@@ -1,5 +1,9 @@
 //! Requests and answers of the service `admin`.
 
+mod fabric;
+
+pub use fabric::{Fabric, FabricChannel, FabricPeer, FabricRail, Refused, Rekey};
+
 use membership::View;
 
 /// The version that both ends say in their hello.
@@ -9,7 +13,7 @@ pub const VERSION: u32 = 1;
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Request {
     /// The question.
-    #[prost(oneof = "Ask", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9")]
+    #[prost(oneof = "Ask", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11")]
     pub ask: Option<Ask>,
 }
 
@@ -31,7 +35,7 @@ pub enum Ask {
     /// End this node: its view, then its daemons. For the owner of the daemon only.
     #[prost(message, tag = "5")]
     Stop(()),
-    /// Links, rates, refused connections of the fabric.
+    /// To both daemons: links, rates, refused connections of the fabric.
     #[prost(message, tag = "6")]
     Fabric(()),
     /// To `ssid --data`: the layout of a file, by its path below the mount.
@@ -43,6 +47,12 @@ pub enum Ask {
     /// To `ssid --data`: space on every object server.
     #[prost(message, tag = "9")]
     Space(()),
+    /// Change the cluster's key on every node. For the owner of the daemon only.
+    #[prost(message, tag = "10")]
+    Rekey(Rekey),
+    /// To `ssid --data`: the key file has changed. For the owner of the daemon only.
+    #[prost(message, tag = "11")]
+    ReadKeys(()),
 }
 
 /// A job that wants nodes.
@@ -94,24 +104,21 @@ pub struct Answer {
     /// `Loads`.
     #[prost(message, repeated, tag = "5")]
     pub loads: Vec<Load>,
-    /// `WherePid`, `Placement`: nodes.
+    /// `WherePid`, `Placement`: nodes. `Rekey`: the nodes that have the new key.
     #[prost(uint32, repeated, tag = "6")]
     pub nodes: Vec<u32>,
-    /// `Fabric`.
-    #[prost(message, repeated, tag = "7")]
-    pub links: Vec<Link>,
     /// `Stripe`: one a file.
     #[prost(message, optional, tag = "8")]
     pub layout: Option<Layout>,
     /// `Space`.
     #[prost(message, repeated, tag = "9")]
     pub space: Vec<Space>,
-    /// `Fabric`: connections refused since the start, by cause.
-    #[prost(message, repeated, tag = "10")]
-    pub refused: Vec<Refused>,
     /// `Loads`: the least loaded node.
     #[prost(uint32, tag = "11")]
     pub fastest: u32,
+    /// `Fabric`. (7 and 10 were parts of it once.)
+    #[prost(message, optional, tag = "12")]
+    pub fabric: Option<Fabric>,
 }
 
 /// The load of one node.
@@ -144,43 +151,6 @@ pub struct Load {
     /// Processes of the view that want a core.
     #[prost(uint32, tag = "9")]
     pub runnable: u32,
-}
-
-/// One peer of the fabric.
-#[derive(Clone, PartialEq, prost::Message)]
-pub struct Link {
-    /// The peer, `node2/control`.
-    #[prost(string, tag = "1")]
-    pub peer: String,
-    /// Its address.
-    #[prost(string, tag = "2")]
-    pub address: String,
-    /// `up`, `down` or `declared down`.
-    #[prost(string, tag = "3")]
-    pub state: String,
-    /// Calls in flight.
-    #[prost(uint64, tag = "4")]
-    pub in_flight: u64,
-    /// Calls made since the start.
-    #[prost(uint64, tag = "5")]
-    pub calls: u64,
-    /// Bytes sent.
-    #[prost(uint64, tag = "6")]
-    pub sent: u64,
-    /// Bytes received.
-    #[prost(uint64, tag = "7")]
-    pub received: u64,
-}
-
-/// Refused connections of one cause.
-#[derive(Clone, PartialEq, prost::Message)]
-pub struct Refused {
-    /// Why.
-    #[prost(string, tag = "1")]
-    pub cause: String,
-    /// How many.
-    #[prost(uint64, tag = "2")]
-    pub count: u64,
 }
 
 /// A file's layout.

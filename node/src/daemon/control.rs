@@ -1,23 +1,24 @@
 //! `ssid`: membership, processes, load and the admin socket of one node.
 
 use super::desk::ControlDesk;
+use super::keyholder::Keyholder;
 use super::membership::row;
+use super::rekeying::Rekeying;
 use crate::admin::server;
 use crate::config::{NodeConfig, StateDir};
 use crate::error::Error;
 use base::Incarnation;
-use fabric::{Config, Endpoint, Peer, Role};
+use fabric::Role;
 use loadlevel::LoadLevel;
 use membership::{Ended, Membership, Timings};
 use pm::procfs::ProcFs;
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::time::Instant;
 
 /// Exit code that tells the keeper: this life of the node was declared DOWN, begin another.
 pub const EVICTED: i32 = 86;
-/// Worker threads of the runtime: the control plane is many short messages.
-const WORKERS: usize = 2;
 /// Threads that read requests for /proc.
 const PROC_THREADS: usize = 2;
 
@@ -34,27 +35,22 @@ struct Held {
 /// # Errors
 /// What could not be started.
 pub fn run(state: StateDir) -> Result<(), Error> {
-    crate::sys::set_name(c"ssid");
-    super::start_logging();
-    let config = state.load()?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(WORKERS).enable_all().build();
-    runtime.map_err(Error::step("start a runtime"))?.block_on(serve(state, config))
+    super::run(state, c"ssid", serve)
 }
 
 async fn serve(state: StateDir, config: NodeConfig) -> Result<(), Error> {
-    let key = state.key()?;
+    let began = Instant::now();
     let (link, welcome, fds) = super::connect_init(&state, false).await?;
     let held = hold(fds)?;
-    let local = Peer { node: config.node_id(), role: Role::Control };
-    let endpoint = Endpoint::bind(Config::new(local, config.control_address(), key.clone(), &config.cluster));
-    let endpoint = endpoint.await.map_err(Error::said)?;
+    let keyholder = Keyholder::start(&state, &config, Role::Control).await?;
+    let endpoint = keyholder.endpoint().clone();
     let heartbeats =
         UdpSocket::bind(config.control_address()).map_err(Error::step("listen for heartbeats"))?;
     let membership = Membership::start(
         membership::Config {
             local: row(&config, Incarnation(welcome.incarnation)),
             state_dir: state.0.clone(),
-            key: *key.as_bytes(),
+            key: *keyholder.ring().current.as_bytes(),
             cluster: config.cluster.clone(),
             timings: Default::default(),
             on_thread_start: pm::sys::signal::run_first,
@@ -78,7 +74,9 @@ async fn serve(state: StateDir, config: NodeConfig) -> Result<(), Error> {
     serve_proc(held.fuse, for_proc, &welcome.fuse_state, &pm)?;
     tokio::spawn(aim_heartbeats(pm.clone(), membership.clone()));
     let listener = server::listen(&state.admin_socket()).map_err(Error::step("open the admin socket"))?;
-    let desk = ControlDesk { membership, pm: pm.clone(), load, endpoint, node: config.node_id() };
+    let rekeying = Rekeying::start(keyholder, &state, membership.clone(), pm.clone());
+    let desk =
+        ControlDesk { membership, pm: pm.clone(), load, endpoint, node: config.node_id(), began, rekeying };
     tokio::select! {
         () = server::run(listener, Arc::new(desk)) => Ok(()),
         // The view has ended, and with it what this daemon is for: nobody may take the node for alive any more.

@@ -1,23 +1,22 @@
 //! `ssid --data`: the filesystem's servers and client of one node.
 
 use super::desk::DataDesk;
+use super::keyholder::Keyholder;
 use crate::admin::server;
 use crate::config::{NodeConfig, StateDir};
 use crate::error::Error;
 use base::codec::ServiceHello;
 use base::{Incarnation, NodeId, encode_frame};
-use fabric::{Config, Endpoint, Peer, Role};
+use fabric::{Peer, Role};
 use membership::View;
 use pm::wire::init::Request;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
-/// Worker threads of the runtime; disk work has the blocking pool.
-const WORKERS: usize = 2;
 /// Threads that read requests for /ssi.
 const FUSE_THREADS: usize = 2;
 /// The pause between two tries to reach `ssid`.
@@ -28,19 +27,14 @@ const RETRY: Duration = Duration::from_millis(20);
 /// # Errors
 /// What could not be started.
 pub fn run(state: StateDir) -> Result<(), Error> {
-    crate::sys::set_name(c"ssid-data");
-    super::start_logging();
-    let config = state.load()?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(WORKERS).enable_all().build();
-    runtime.map_err(Error::step("start a runtime"))?.block_on(serve(state, config))
+    super::run(state, c"ssid-data", serve)
 }
 
 async fn serve(state: StateDir, config: NodeConfig) -> Result<(), Error> {
-    let key = state.key()?;
+    let began = Instant::now();
     let (link, welcome, fds) = super::connect_init(&state, true).await?;
-    let local = Peer { node: config.node_id(), role: Role::Data };
-    let endpoint = Endpoint::bind(Config::new(local, config.data_address(), key, &config.cluster));
-    let endpoint = endpoint.await.map_err(Error::said)?;
+    let keyholder = Keyholder::start(&state, &config, Role::Data).await?;
+    let endpoint = keyholder.endpoint().clone();
     tokio::spawn(be_present(state.admin_socket()));
     let view = membership::saved_view(&state.0).map_err(Error::said)?;
     let control = Peer { node: config.node_id(), role: Role::Control };
@@ -55,7 +49,7 @@ async fn serve(state: StateDir, config: NodeConfig) -> Result<(), Error> {
         serve_mount(device, &welcome.fuse_state, &client, link)?;
     }
     let listener = server::listen(&state.data_socket()).map_err(Error::step("open the data socket"))?;
-    server::run(listener, Arc::new(DataDesk { client, views })).await;
+    server::run(listener, Arc::new(DataDesk { client, views, keyholder, began })).await;
     Ok(())
 }
 

@@ -1,14 +1,17 @@
 //! What stands behind the two admin sockets of a node.
 
+use super::keyholder::Keyholder;
+use super::rekeying::Rekeying;
+use super::report;
 use crate::admin::server::{Answering, Connection, Desk, is_owner, refuse, watch_presence};
-use crate::admin::wire::{Answer, Ask, Layout, Link, Load, PlacementRequest, Refused, SetStripe, Space};
+use crate::admin::wire::{Answer, Ask, Layout, Load, PlacementRequest, SetStripe, Space};
 use base::{NodeId, Pid};
 use fabric::Endpoint;
 use lustre_like_fs::layout::{STRIPE_BYTES_DEFAULT, STRIPE_BYTES_MAX, STRIPE_BYTES_MIN};
 use lustre_like_fs::{Pattern, ServerSpace, Striping};
 use membership::View;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::net::unix::UCred;
 use tokio::sync::watch;
 
@@ -24,6 +27,10 @@ pub struct ControlDesk {
     pub endpoint: Endpoint,
     /// This node.
     pub node: NodeId,
+    /// When this daemon began.
+    pub began: Instant,
+    /// Changes of the cluster's key.
+    pub rekeying: Arc<Rekeying>,
 }
 
 impl Desk for ControlDesk {
@@ -37,10 +44,14 @@ impl Desk for ControlDesk {
                     None => Answer::default(),
                 },
                 Ask::Placement(wanted) => self.placement(&wanted),
-                Ask::Fabric(()) => self.links(),
+                Ask::Fabric(()) => {
+                    Answer { fabric: Some(report::fabric(&self.endpoint, self.began)), ..Answer::default() }
+                }
+                Ask::Rekey(wanted) if is_owner(peer) => self.rekeying.answer(&wanted).await,
+                Ask::Rekey(_) => refuse("only root, or who started the node, may change the cluster's key"),
                 Ask::Stop(()) if is_owner(peer) => self.stop().await,
                 Ask::Stop(()) => refuse("only root, or who started the node, may stop it"),
-                Ask::Stripe(_) | Ask::SetStripe(_) | Ask::Space(()) => {
+                Ask::Stripe(_) | Ask::SetStripe(_) | Ask::Space(()) | Ask::ReadKeys(()) => {
                     refuse("this is a question for ssid --data")
                 }
             }
@@ -125,42 +136,6 @@ impl ControlDesk {
             Err(error) => refuse(error),
         }
     }
-
-    fn links(&self) -> Answer {
-        let status = self.endpoint.status();
-        let link = |peer: &fabric::PeerStatus| Link {
-            peer: peer.peer.to_string(),
-            address: peer.address.map(|address| address.to_string()).unwrap_or_default(),
-            state: if peer.down {
-                "declared down"
-            } else if peer.connected {
-                "up"
-            } else {
-                "not connected"
-            }
-            .into(),
-            in_flight: peer.in_flight as u64,
-            calls: peer.calls,
-            sent: peer.bytes_sent,
-            received: peer.bytes_received,
-        };
-        let r = status.refused;
-        let causes = [
-            ("stranger", r.stranger),
-            ("wrong key", r.wrong_key),
-            ("wrong cluster", r.wrong_cluster),
-            ("version", r.version),
-            ("garbage", r.garbage),
-            ("too slow", r.too_slow),
-            ("crowded", r.crowded),
-        ];
-        let refused = |(cause, count): (&str, u64)| Refused { cause: cause.into(), count };
-        Answer {
-            links: status.peers.iter().map(link).collect(),
-            refused: causes.into_iter().map(refused).collect(),
-            ..Answer::default()
-        }
-    }
 }
 
 /// `ssid --data`'s.
@@ -169,6 +144,10 @@ pub struct DataDesk {
     pub client: lustre_like_fs::Client,
     /// The cluster.
     pub views: watch::Receiver<Arc<View>>,
+    /// The fabric, and the keys that it uses.
+    pub keyholder: Keyholder,
+    /// When this daemon began.
+    pub began: Instant,
 }
 
 impl Desk for DataDesk {
@@ -178,6 +157,14 @@ impl Desk for DataDesk {
                 Ask::Stripe(path) => self.stripe(&path, peer).await,
                 Ask::SetStripe(wanted) => self.set_stripe(&wanted, peer).await,
                 Ask::Space(()) => self.space().await,
+                Ask::Fabric(()) => {
+                    let fabric = report::fabric(self.keyholder.endpoint(), self.began);
+                    Answer { fabric: Some(fabric), ..Answer::default() }
+                }
+                Ask::ReadKeys(()) if is_owner(peer) => match self.keyholder.read_again().await {
+                    Ok(()) => Answer::default(),
+                    Err(error) => refuse(error),
+                },
                 _ => refuse("this is a question for ssid"),
             }
         })

@@ -2,8 +2,8 @@
 
 use crate::config::{NodeConfig, StateDir};
 use crate::error::Error;
-use base::{Incarnation, NodeId};
-use fabric::{Config, Endpoint, Peer, Role};
+use base::Incarnation;
+use fabric::Endpoint;
 use membership::Node;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -45,10 +45,7 @@ pub async fn join(
     key: &fabric::ClusterKey,
     limit: Duration,
 ) -> Result<NodeConfig, Error> {
-    let local = Peer { node: NodeId(0), role: Role::Control };
-    let listen = SocketAddr::new(config.address, 0);
-    let endpoint = Config::new(local, listen, key.clone(), &config.cluster);
-    let endpoint = Endpoint::bind(endpoint).await.map_err(Error::said)?;
+    let endpoint = Endpoint::bind(config.joining_endpoint(key)).await.map_err(Error::said)?;
     let until = Instant::now() + limit;
     let wanted = row(&config, Incarnation(0));
     let joined =

@@ -1,7 +1,7 @@
 //! One node of a local cluster: from the process in its network namespace to a member's keeper.
 
 use super::{Plan, network, node_name};
-use crate::config::NodeConfig;
+use crate::config::{NodeConfig, Provider, Security, all_providers};
 use crate::error::Error;
 use crate::keeper::Keeper;
 use rustix::event::{Timespec, poll};
@@ -33,6 +33,13 @@ pub fn run(plan: &Plan, k: u32) -> Result<(), Error> {
         mount: "/ssi".into(),
         ost_dir: None,
         mdt_dir: None,
+        rails: Vec::new(),
+        security: Security::default(),
+        providers: all_providers()
+            .into_iter()
+            .filter(|provider| plan.shm || *provider != Provider::Shm)
+            .collect(),
+        shm_dir: None,
     };
     if k == 1 {
         crate::verb::cluster::make(&state, &config)?;

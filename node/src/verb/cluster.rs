@@ -1,4 +1,6 @@
-//! `ssi cluster`: make a cluster, start and end a local one.
+//! `ssi cluster`: make a cluster, start and end a local one, change its key.
+
+mod rekey;
 
 use super::Outcome;
 use crate::Error;
@@ -17,6 +19,8 @@ pub enum Cluster {
     Up(Up),
     /// End the local cluster and remove everything it made.
     Down,
+    /// Change the cluster's key on every node while it runs; also completes a change that was interrupted.
+    Rekey(rekey::Rekey),
 }
 
 /// How this machine takes part in a cluster.
@@ -40,6 +44,12 @@ pub struct Machine {
     /// Relative speed of a core; 100 is the reference.
     #[arg(long, default_value_t = 100)]
     pub speed: u32,
+    /// Further addresses of this machine, one for each further network: its rails.
+    #[arg(long = "rail", value_name = "ADDRESS")]
+    pub rails: Vec<IpAddr>,
+    /// How TCP connections to other nodes are protected; "authenticated" (not encrypted) is for networks that nobody else can touch.
+    #[arg(long, value_enum, default_value_t)]
+    pub security: config::Security,
 }
 
 /// A new cluster.
@@ -70,6 +80,9 @@ pub struct Up {
     /// Size limit of each node's object store, MiB (it is kept in memory then) [default: none].
     #[arg(long)]
     ost_mib: Option<u64>,
+    /// The nodes share no memory, though they could: all goes over the network.
+    #[arg(long)]
+    no_shm: bool,
     /// Stay in the foreground; end the cluster at the end of standard input, on ^C, or when killed.
     #[arg(long)]
     foreground: bool,
@@ -92,6 +105,10 @@ impl Machine {
             mount: "/ssi".into(),
             ost_dir: None,
             mdt_dir: None,
+            rails: self.rails.clone(),
+            security: self.security,
+            providers: config::all_providers(),
+            shm_dir: None,
         }
     }
 }
@@ -125,6 +142,7 @@ impl Cluster {
                 );
                 Ok(0)
             }
+            Cluster::Rekey(rekey) => rekey.run(dir),
             Cluster::Up(up) => up.run(dir.map_or_else(local::default_dir, Path::to_path_buf)),
             Cluster::Down => {
                 let dir = dir.map_or_else(local::default_dir, Path::to_path_buf);
@@ -145,6 +163,7 @@ impl Up {
             pid_region: self.pid_region,
             cpus: self.cpus.unwrap_or_else(config::default_cpus),
             ost_bytes: self.ost_mib.unwrap_or(0) << 20,
+            shm: !self.no_shm,
         };
         let lifeline = lab::up(&plan, self.foreground)?;
         println!("{} nodes are UP in {}", self.nodes, dir.display());
