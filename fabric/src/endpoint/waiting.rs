@@ -25,7 +25,7 @@ use std::time::Duration;
 const LOOK: Duration = Duration::from_micros(50);
 /// How often looking may be in vain before a thread sleeps at once.
 const VAIN_MAX: u32 = 4;
-/// Glances between two full turns of a thread that polls.
+/// Glances between two full turns.
 const GLANCES: u32 = 64;
 
 type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -255,12 +255,13 @@ fn drive<F: Future>(
                 return output;
             }
         }
+        // Now and then everybody is heard, also while those who spoke last never pause.
+        glances = (glances + 1) % GLANCES;
+        let busy = shared.turn(errands, glances != 0);
         if wait == Wait::Poll {
-            glances = (glances + 1) % GLANCES;
-            shared.turn(errands, glances != 0);
             continue;
         }
-        if shared.turn(errands, true) || bell.rung.load(SeqCst) || patience.look(shared, errands, &bell) {
+        if busy || bell.rung.load(SeqCst) || patience.look(shared, errands, &bell) {
             continue;
         }
         bell.asleep.store(true, SeqCst);

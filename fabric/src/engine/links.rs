@@ -10,6 +10,8 @@ use slab::Slab;
 
 /// Links that are looked at first, because they spoke last.
 const RECENT_MAX: usize = 8;
+/// So often they are looked at in vain before they are left to their descriptors.
+const QUIET_MAX: u32 = 256;
 
 /// How often one pump fills the same links, before what has been received has its turn.
 const ROUNDS_MAX: u32 = 8;
@@ -43,13 +45,20 @@ impl Linked {
     }
 }
 
+/// A link that spoke lately.
+struct Recent {
+    id: LinkId,
+    /// How often it has been looked at in vain since.
+    quiet: u32,
+}
+
 /// All links.
 #[derive(Default)]
 pub struct Links {
     links: Slab<Linked>,
     dirty: Vec<LinkId>,
     again: Vec<LinkId>,
-    recent: Vec<LinkId>,
+    recent: Vec<Recent>,
     disarmed: Vec<LinkId>,
     lost: Vec<LinkId>,
 }
@@ -111,12 +120,25 @@ impl Links {
     }
 
     fn remember(&mut self, id: LinkId) {
-        if self.recent.first() == Some(&id) {
+        if let Some(first) = self.recent.first_mut().filter(|first| first.id == id) {
+            first.quiet = 0;
             return;
         }
-        self.recent.retain(|recent| *recent != id);
+        self.recent.retain(|recent| recent.id != id);
         self.recent.truncate(RECENT_MAX - 1);
-        self.recent.insert(0, id);
+        self.recent.insert(0, Recent { id, quiet: 0 });
+    }
+
+    /// The recent ones have been looked at. Those that stay silent are looked at no more, but for the last that spoke.
+    fn looked(&mut self) {
+        if self.recent.len() < 2 {
+            return;
+        }
+        let mut first = true;
+        self.recent.retain_mut(|recent| {
+            recent.quiet += 1;
+            std::mem::take(&mut first) || recent.quiet <= QUIET_MAX
+        });
     }
 
     fn take(&mut self, id: LinkId) -> Option<(Box<dyn Link>, Side, Lane)> {
@@ -225,9 +247,10 @@ impl Engine {
     pub(super) fn receive_recent(&mut self, now: Time) -> bool {
         let mut spoke = false;
         for at in 0..RECENT_MAX {
-            let Some(id) = self.links.recent.get(at).copied() else { break };
+            let Some(id) = self.links.recent.get(at).map(|recent| recent.id) else { break };
             spoke |= self.receive(id, now);
         }
+        self.links.looked();
         spoke
     }
 
@@ -247,7 +270,7 @@ impl Engine {
     pub(super) fn arm_quiet(&mut self, now: Time) {
         let mut at = 0;
         while let Some(id) = self.links.disarmed.get(at).copied() {
-            if self.links.recent.contains(&id) {
+            if self.links.recent.iter().any(|recent| recent.id == id) {
                 at += 1;
             } else {
                 self.links.disarmed.swap_remove(at);
@@ -344,11 +367,10 @@ impl Engine {
             link.close(&mut self.reactor);
         }
         self.release(linked.token);
-        for list in
-            [&mut self.links.dirty, &mut self.links.again, &mut self.links.recent, &mut self.links.disarmed]
-        {
+        for list in [&mut self.links.dirty, &mut self.links.again, &mut self.links.disarmed] {
             list.retain(|other| *other != id);
         }
+        self.links.recent.retain(|recent| recent.id != id);
     }
 }
 
