@@ -130,7 +130,7 @@ impl Unit {
             Self::PerSecond if value.abs() >= 100.0 => format!("{value:.0}/s"),
             Self::PerSecond => format!("{value:.1}/s"),
             Self::MibPerSecond => format!("{value:.0}MiB/s"),
-            Self::Count => format!("{value:.2}"),
+            Self::Count => format!("{value:.3}"),
             Self::Kib => format!("{value:.1}KiB"),
         }
     }

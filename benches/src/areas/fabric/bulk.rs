@@ -65,7 +65,7 @@ pub const SHM: &[Contest] = &[
 
 /// Control calls beside 4 streams of writes, and alone.
 pub const BESIDE: Contest = Contest {
-    ours: ("ours.serve tcp encrypted sleep", "ours.beside tcp encrypted sleep 3000 4"),
+    ours: ("ours.serve tcp encrypted sleep", "ours.beside tcp encrypted sleep 1500 4"),
     peer: ("ours.serve tcp encrypted sleep", "ours.beside tcp encrypted sleep 20000 0"),
     beside: "ours-idle",
     described: "the same calls, one after the other, without the 4 streams of 1 MiB writes over the same endpoints",

@@ -9,15 +9,19 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
 
-/// Calls of the shorter of two traced runs; the longer one makes twice as many, so that all but the calls cancels out.
+/// Calls of the shorter of two runs whose system calls are counted; the longer one makes twice as many, so that all but the calls
+/// cancels out.
 const TRACED: u32 = 4_000;
+/// The same where requests for memory are counted.
+const COUNTED: u32 = 20_000;
 
-/// Requests for memory of each call.
-pub fn allocations(name: &str, pair: &Pair) -> Result<(), Error> {
-    let each = |_| pair.counted()?.value("allocations");
+/// Requests for memory of each call. `pair` makes a pair that does so many calls.
+pub fn allocations(name: &str, pair: impl Fn(u32) -> Pair) -> Result<(), Error> {
+    let all = |count: u32| Ok::<f64, Error>(pair(count).counted()?.value("allocations")? * f64::from(count));
+    let each = |_| Ok::<f64, Error>((all(2 * COUNTED)? - all(COUNTED)?) / f64::from(COUNTED));
     let values: Vec<f64> = (0..BLOCKS_MIN).map(each).collect::<Result<_, _>>()?;
     if let Some(figure) = Figure::alone(name, &values, Unit::Count) {
-        println!("{}   {}", figure.clone().with_target(Target::Limit(0.005)), figure.spread());
+        println!("{}   {}", figure.clone().with_target(Target::Limit(0.001)), figure.spread());
     }
     Ok(())
 }
