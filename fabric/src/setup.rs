@@ -19,5 +19,5 @@ mod preamble;
 mod terms;
 
 pub use noise::{Accepting, Dialled, Dialling, Identity, Keys, Opened, RecordKeys, Step, refusal};
-pub use preamble::{VERSION_MAX, VERSION_MIN};
+pub use preamble::{VERSION_MAX, VERSION_MIN, Versions};
 pub use terms::{Open, QueuePair, Rail, Security, Welcome};

@@ -5,7 +5,7 @@ use super::remote::{LaneState, Place, Way};
 use super::setups::{Phase, Setup, SetupError, Whose};
 use super::{Alarm, Engine, Entry};
 use crate::session::Lane;
-use crate::{Error, Target};
+use crate::{Error, Refusal, Target};
 use base::time::Time;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use std::io;
@@ -99,19 +99,16 @@ impl Engine {
             tracing::warn!(peer = ?remote.peer, ?error, "a link cannot be made anew; the old one stays");
             return;
         }
-        let Some((way, lane)) = remote.way_of_setup(number) else { return };
-        let rest = remote.ways[way].rest;
-        remote.ways[way].lanes[lane as usize] = LaneState::Rest(now + rest);
-        remote.ways[way].rest = (rest * 2).min(self.limits.reconnect_max);
-        remote.ways[way].useless |= matches!(error, SetupError::Useless(_));
-        tracing::debug!(peer = ?remote.peer, place = %remote.ways[way].place, ?error, "a way does not lead on");
-        if remote.home[lane as usize].is_none() && !remote.is_dialling(lane) {
-            let target = target(remote);
-            // Without any link, whoever listens there now is not whom the session was with.
-            let alone = remote.links.is_empty();
-            let (error, nobody) = judged(target, error);
-            self.unreachable(at, lane, &error, nobody && alone);
-        }
+        let Some((at_way, lane)) = remote.way_of_setup(number) else { return };
+        let way = &mut remote.ways[at_way];
+        let rest = way.rest;
+        way.lanes[lane as usize] = LaneState::Rest(now + rest);
+        way.rest = (rest * 2).min(self.limits.reconnect_max);
+        way.useless |= matches!(error, SetupError::Useless(_));
+        tracing::debug!(peer = ?remote.peer, place = %way.place, ?error, "a way does not lead on");
+        let (error, deserted) = judged(target(remote), error);
+        remote.ways[at_way].deserted = deserted;
+        // First the other ways, as far as they have rested.
         if self.wants(at, lane) {
             self.dial_lane(at, lane, false, now);
         }
@@ -120,12 +117,25 @@ impl Engine {
 
 /// What a failed dial means to calls, and whether it shows that the former peer is not there any more.
 fn judged(target: Target, error: SetupError) -> (Error, bool) {
+        let Some(remote) = self.remotes.get(at) else { return };
+        if remote.home[lane as usize].is_none() && !remote.is_dialling(lane) {
+            // Without any link, whoever listens there now is not whom the session was with.
+            let nobody = remote.links.is_empty() && remote.is_deserted();
+            self.unreachable(at, lane, &error, nobody);
+        }
     match error {
         SetupError::Io(error) => {
             let nobody = matches!(error.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound);
             (Error::Unreachable { target, source: Arc::new(error) }, nobody)
         }
-        SetupError::Refused(why) => (Error::Refused { target, why }, true),
+        SetupError::Refused(why) => {
+            // The others are how a connection fails that was disturbed, or came at a bad time.
+            let elsewhere = matches!(
+                why,
+                Refusal::WrongKey | Refusal::WrongCluster | Refusal::Version | Refusal::WrongPeer
+            );
+            (Error::Refused { target, why }, elsewhere)
+        }
         SetupError::Useless(why) => {
             (Error::Unreachable { target, source: Arc::new(io::Error::other(why)) }, false)
         }

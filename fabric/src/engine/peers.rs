@@ -1,6 +1,5 @@
 //! The peers that this endpoint calls: their addresses, whether they are down or kept, and what becomes of calls when links are lost.
 
-use super::calls::Purpose;
 use super::remote::{LaneState, Place, Remote, Way};
 use super::{Alarm, Engine};
 use crate::provider::{LinkError, Provider};
@@ -92,16 +91,12 @@ impl Engine {
         }
     }
 
-    /// No way to a remote leads on in this lane: what has not been sent fails; all, if nobody is there any more.
+    /// No way to a remote leads on in this lane. A session that was up once goes on when a way is up again; without one, what waits fails;
+    /// and all, if nobody is there any more.
     pub(super) fn unreachable(&mut self, at: usize, lane: Lane, error: &Error, nobody: bool) {
         for (ticket, about) in self.calls.of(at) {
-            let remote = &mut self.remotes[at];
-            let sent = match about.purpose {
-                // A session that was up once takes it on when it is up again.
-                Purpose::Transfer => remote.caller.is_granted(),
-                Purpose::Call | Purpose::OneWay => remote.caller.sent(ticket),
-            };
-            if Lane::of(about.channel) != lane && !nobody || sent && !nobody {
+            let waits = Lane::of(about.channel) != lane || self.remotes[at].caller.is_granted();
+            if waits && !nobody {
                 continue;
             }
             self.withdraw(ticket, &about);

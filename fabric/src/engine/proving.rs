@@ -35,7 +35,10 @@ impl Engine {
         }
         loop {
             let sent = setup.send()?;
-            setup.receive()?;
+            // What comes behind the welcome is the link's: on a socket of this host it carries descriptors.
+            if !matches!(setup.phase, Phase::Welcoming(..)) {
+                setup.receive()?;
+            }
             let proved = match &mut setup.phase {
                 Phase::Dialling(_) => self.dialling(setup)?,
                 Phase::Accepting(_) => self.accepting(setup)?,
@@ -152,12 +155,13 @@ impl Engine {
 
     pub(super) fn setup_failed(&mut self, setup: Setup, error: SetupError, now: Time) {
         let (number, whose) = (setup.number, setup.whose.clone());
-        if let (Phase::Accepting(_), SetupError::Refused(why), Some(stream)) =
+        if let (Phase::Accepting(accepting), SetupError::Refused(why), Some(stream)) =
             (&setup.phase, &error, &setup.stream)
         {
             // A stranger that cannot be told is refused all the same.
             let _ = rustix::net::send(stream, &refusal(*why), rustix::net::SendFlags::NOSIGNAL);
         }
+            && !accepting.has_answered()
         self.close_setup(setup);
         match whose {
             Whose::Ours { remote } => self.dial_failed(remote, number, error, now),

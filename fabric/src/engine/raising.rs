@@ -130,7 +130,7 @@ impl Engine {
                         former = Some(link);
                     }
                     way.renewals[lane as usize] = None;
-                    way.rest = self.limits.reconnect_min;
+                    (way.rest, way.deserted) = (self.limits.reconnect_min, false);
                 }
                 self.welcomed(at, &dialled, now);
                 if let Some(former) = former {
@@ -149,6 +149,7 @@ impl Engine {
             self.other_life(at);
         }
         let remote = &mut self.remotes[at];
+        remote.caller.speak(dialled.version);
         remote.caller.grant(&grants(slots, window_kib));
         let mut ways: Vec<Way> = Vec::new();
         if self.providers.contains(&Provider::Shm) && !shm.is_empty() && *host == self.host {

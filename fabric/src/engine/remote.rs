@@ -64,13 +64,15 @@ pub struct Way {
     pub rest: Duration,
     /// The other end cannot or will not: not again until it is another life.
     pub useless: bool,
+    /// When it was tried last, nobody listened there.
+    pub deserted: bool,
 }
 
 impl Way {
     /// A way that nobody has tried.
     pub fn new(provider: Provider, place: Place, limits: &Limits) -> Way {
         let (lanes, renewals) = ([LaneState::Idle; 2], [None; 2]);
-        Way { provider, place, lanes, renewals, rest: limits.reconnect_min, useless: false }
+        Way { provider, place, lanes, renewals, rest: limits.reconnect_min, useless: false, deserted: false }
     }
 }
 
@@ -179,6 +181,11 @@ impl Remote {
                 _ => None,
             }
         })
+    }
+
+    /// True if nobody listens where any of its ways leads.
+    pub fn is_deserted(&self) -> bool {
+        self.ways.iter().any(|way| way.deserted) && self.ways.iter().all(|way| way.useless || way.deserted)
     }
 
     /// True if some way's lane is being set up.

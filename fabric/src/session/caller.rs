@@ -13,6 +13,9 @@ use crate::{Message, Priority, ServiceId};
 use bytes::Bytes;
 use channel::Channel;
 
+/// The first version whose callees know `Taken`.
+const CONFIRMED_FROM: u16 = 3;
+
 /// A request on its way to the peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outgoing {
@@ -66,6 +69,11 @@ impl Caller {
                 channel.grant(*slots, kib);
             });
         }
+    }
+
+    /// The version that the callee speaks; said before each [`Caller::grant`].
+    pub fn speak(&mut self, version: u16) {
+        self.channels.iter_mut().for_each(|channel| channel.confirm(version >= CONFIRMED_FROM));
     }
 
     /// True once the callee knows the session.

@@ -1,8 +1,6 @@
 //! The handshake's two ends as state machines: bytes in, bytes out.
 
-use super::preamble::{
-    ANSWER_BYTES, Answer, HELLO_BYTES, Hello, PREAMBLE_BYTES, Preamble, VERSION_MAX, VERSION_MIN,
-};
+use super::preamble::{ANSWER_BYTES, Answer, HELLO_BYTES, Hello, PREAMBLE_BYTES, Preamble, Versions};
 use super::terms::{Open, Welcome};
 use crate::{ClusterKey, Peer, Refusal};
 use hmac::{Hmac, KeyInit, Mac};
@@ -143,6 +141,7 @@ fn take<const N: usize>(input: &mut Vec<u8>) -> Option<[u8; N]> {
 
 /// The dialling end.
 pub struct Dialling {
+    versions: Versions,
     noise: Option<HandshakeState>,
     agreed: Option<(Hello, Agreed)>,
 }
@@ -168,13 +167,18 @@ impl std::fmt::Debug for Dialled {
 impl Dialling {
     /// Begins, and the first bytes to send.
     pub fn begin(identity: &Identity) -> (Dialling, Vec<u8>) {
+        Dialling::speaking(identity, Versions::default())
+    }
+
+    /// As [`Dialling::begin`], for an end that speaks these versions only.
+    pub fn speaking(identity: &Identity, versions: Versions) -> (Dialling, Vec<u8>) {
         let key = &identity.keys.current;
-        let preamble = Preamble::new(&identity.cluster, key);
+        let preamble = Preamble::new(&identity.cluster, key, versions);
         let mut noise = noise(&identity.cluster, key, &preamble, true);
         let mut first = preamble.as_bytes().to_vec();
-        let hello = Hello { peer: identity.local, version: VERSION_MAX };
+        let hello = Hello { peer: identity.local, version: versions.max };
         first.extend_from_slice(&write_hello(&mut noise, hello));
-        (Dialling { noise: Some(noise), agreed: None }, first)
+        (Dialling { versions, noise: Some(noise), agreed: None }, first)
     }
 
     /// Goes on with what came. Bytes that belong to the frames behind the handshake stay in `input`.
@@ -210,7 +214,7 @@ impl Dialling {
             return Err(Refusal::Garbage);
         };
         let hello = read_hello(&mut noise, &message)?;
-        if !(VERSION_MIN..=VERSION_MAX).contains(&hello.version) {
+        if !(self.versions.min..=self.versions.max).contains(&hello.version) {
             return Err(Refusal::Version);
         }
         let agreed = Agreed::new(noise, true);
@@ -223,6 +227,7 @@ impl Dialling {
 /// The accepting end.
 #[derive(Default)]
 pub struct Accepting {
+    versions: Versions,
     preamble: Option<Preamble>,
     agreed: Option<(Peer, u16, Agreed)>,
 }
@@ -259,6 +264,16 @@ pub fn refusal(why: Refusal) -> Vec<u8> {
 }
 
 impl Accepting {
+    /// An end that speaks these versions only.
+    pub fn speaking(versions: Versions) -> Accepting {
+        Accepting { versions, ..Accepting::default() }
+    }
+
+    /// True once it has answered: what follows is sealed, so that no [`refusal`] would be understood.
+    pub fn has_answered(&self) -> bool {
+        self.agreed.is_some()
+    }
+
     /// Goes on with what came. Bytes that belong to the frames behind the handshake stay in `input`.
     ///
     /// # Errors
@@ -275,7 +290,7 @@ impl Accepting {
         let Some(preamble) = self.preamble.or_else(|| self.read_preamble(input)) else {
             return Ok(Step::More);
         };
-        let version = preamble.accept(&identity.cluster);
+        let version = preamble.accept(&identity.cluster, self.versions);
         if let Err(Refusal::Garbage) = version {
             return Err(Refusal::Garbage);
         }

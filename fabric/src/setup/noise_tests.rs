@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::Role;
+use crate::setup::VERSION_MAX;
 use base::NodeId;
 use proptest::prelude::*;
 

@@ -25,6 +25,22 @@ pub const MAGIC: [u8; 8] = *b"SSIFAB\r\n";
 pub const VERSION_MIN: u16 = 2;
 /// The newest version of the protocol that this program speaks.
 pub const VERSION_MAX: u16 = 3;
+/// The versions that an end speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Versions {
+    /// The oldest.
+    pub min: u16,
+    /// The newest.
+    pub max: u16,
+}
+
+impl Default for Versions {
+    /// All that this program speaks.
+    fn default() -> Versions {
+        Versions { min: VERSION_MIN, max: VERSION_MAX }
+    }
+}
+
 /// Bytes of a [`Preamble`].
 pub const PREAMBLE_BYTES: usize = 24;
 /// Bytes of an [`Answer`].
@@ -45,29 +61,29 @@ pub struct Preamble {
 
 impl Preamble {
     /// The preamble of a member of `cluster` who will prove this key.
-    pub fn new(cluster: &str, key: &ClusterKey) -> Preamble {
+    pub fn new(cluster: &str, key: &ClusterKey, versions: Versions) -> Preamble {
         Preamble {
             magic: MAGIC,
-            version_min: U16::new(VERSION_MIN),
-            version_max: U16::new(VERSION_MAX),
+            version_min: U16::new(versions.min),
+            version_max: U16::new(versions.max),
             key_tag: U32::new(key_tag(key)),
             cluster_tag: U64::new(cluster_tag(cluster)),
         }
     }
 
-    /// The version that both ends speak, if this preamble comes from a member of `cluster`.
+    /// The newest version that both ends speak, if this preamble comes from a member of `cluster`.
     ///
     /// # Errors
     /// Why its sender is refused.
-    pub fn accept(&self, cluster: &str) -> Result<u16, Refusal> {
+    pub fn accept(&self, cluster: &str, ours: Versions) -> Result<u16, Refusal> {
         if self.magic != MAGIC || self.version_min > self.version_max {
             return Err(Refusal::Garbage);
         }
         if self.cluster_tag.get() != cluster_tag(cluster) {
             return Err(Refusal::WrongCluster);
         }
-        let version = self.version_max.get().min(VERSION_MAX);
-        (version >= self.version_min.get().max(VERSION_MIN)).then_some(version).ok_or(Refusal::Version)
+        let version = self.version_max.get().min(ours.max);
+        (version >= self.version_min.get().max(ours.min)).then_some(version).ok_or(Refusal::Version)
     }
 
     /// True if this is the key that its sender means to prove.
@@ -187,20 +203,21 @@ mod tests {
     #[test]
     fn other_versions_and_clusters_are_told_apart() {
         let key = ClusterKey::from_bytes([7; 32]);
-        let mut preamble = Preamble::new("blue", &key);
+        let accept = |preamble: &Preamble, cluster| preamble.accept(cluster, Versions::default());
+        let mut preamble = Preamble::new("blue", &key, Versions::default());
         assert!(preamble.means(&key) && !preamble.means(&ClusterKey::from_bytes([8; 32])));
-        assert_eq!(preamble.accept("blue"), Ok(VERSION_MAX));
-        assert_eq!(preamble.accept("red"), Err(Refusal::WrongCluster));
+        assert_eq!(accept(&preamble, "blue"), Ok(VERSION_MAX));
+        assert_eq!(accept(&preamble, "red"), Err(Refusal::WrongCluster));
         preamble.version_max = U16::new(VERSION_MAX + 1);
-        assert_eq!(preamble.accept("blue"), Ok(VERSION_MAX));
+        assert_eq!(accept(&preamble, "blue"), Ok(VERSION_MAX));
         preamble.version_min = U16::new(VERSION_MAX + 1);
-        assert_eq!(preamble.accept("blue"), Err(Refusal::Version));
+        assert_eq!(accept(&preamble, "blue"), Err(Refusal::Version));
         preamble.version_max = U16::new(VERSION_MAX);
-        assert_eq!(preamble.accept("blue"), Err(Refusal::Garbage));
+        assert_eq!(accept(&preamble, "blue"), Err(Refusal::Garbage));
         (preamble.version_min, preamble.version_max) = (U16::new(1), U16::new(VERSION_MIN));
-        assert_eq!(preamble.accept("blue"), Ok(VERSION_MIN));
+        assert_eq!(accept(&preamble, "blue"), Ok(VERSION_MIN));
         preamble.version_max = U16::new(VERSION_MIN - 1);
-        assert_eq!(preamble.accept("blue"), Err(Refusal::Version));
+        assert_eq!(accept(&preamble, "blue"), Err(Refusal::Version));
     }
 
     proptest! {

@@ -42,6 +42,8 @@ pub(super) struct Channel {
     notices: VecDeque<Notice>,
     sendings: Sendings,
     assemblies: Assemblies,
+    /// The callee is told that a long reply has come.
+    confirms: bool,
 }
 
 impl Channel {
@@ -58,7 +60,12 @@ impl Channel {
             notices: VecDeque::new(),
             sendings: Sendings::default(),
             assemblies: Assemblies::default(),
+            confirms: true,
         }
+    }
+
+    pub(super) fn confirm(&mut self, confirms: bool) {
+        self.confirms = confirms;
     }
 
     pub(super) fn grant(&mut self, slots: u16, window_kib: u32) {
@@ -246,7 +253,7 @@ impl Channel {
         self.free.push(slot);
         self.sendings.give_up(slot);
         self.assemblies.forget(slot, sequence);
-        if header.head as usize + header.bulk as usize > KEPT_BYTES_MAX {
+        if self.confirms && header.head as usize + header.bulk as usize > KEPT_BYTES_MAX {
             self.notices.push_back(Notice { kind: Kind::Taken, slot, sequence, link: None });
         }
     }
