@@ -179,6 +179,9 @@ pub trait OneSided {
     /// Operations that may still be posted.
     fn room(&self) -> usize;
 
+    /// The rail of the other end that it leads to, as that end's device keys name it.
+    fn rail(&self) -> u8;
+
     /// Posts a write of `from` to the peer's memory (address and key are the peer's device's), completed by `Sink::posted(work)`.
     /// With `notify` the peer's region of that number counts one arrival.
     ///

@@ -13,28 +13,41 @@
 //!    +------ CompletionQueue (descriptor) <---- QueuePair ------+                              Work::Receive -> Received
 //! ```
 
+mod adapter;
+mod attached;
 mod completion;
 mod connection;
 mod device;
 mod error;
 mod event;
 mod ffi;
+mod incoming;
 mod library;
+mod link;
 mod memory;
+mod outgoing;
+mod pending;
+mod pool;
 mod port;
 mod probe;
 mod queue_pair;
 mod request;
 mod srq;
 
+pub use adapter::{Adapter, News};
 pub use completion::{COMPLETIONS_MAX, Completion, CompletionQueue, Completions, Failure, Work};
 pub use connection::{Coordinates, State};
 pub use device::{Atomics, Device, Limits};
 pub use error::Error;
 pub use event::DeviceEvent;
+pub use link::VerbsLink;
 pub use memory::{Access, MemoryRegion, ProtectionDomain, RemotePlace, Segment};
+pub use pending::Pending;
 pub use port::{AddressKind, Mtu, PortAddress, PortStatus};
 pub use probe::{Capabilities, probe};
 pub use queue_pair::{QueuePair, QueuePairConfig};
 pub use request::{Operation, Request, Source};
 pub use srq::{REPOST_BATCH, Received, SharedReceiveQueue};
+
+/// Bytes of a message of a link: what one receive buffer takes.
+const SLOT_BYTES: usize = 8 << 10;

@@ -33,6 +33,12 @@ pub struct QueuePair {
     /// Receive buffers that it keeps posted: messages that may be under way to it.
     #[prost(uint32, tag = "6")]
     pub receives: u32,
+    /// The number of the rail that it is on, as that end's device keys name it.
+    #[prost(uint32, tag = "7")]
+    pub rail: u32,
+    /// Reads that it answers at a time.
+    #[prost(uint32, tag = "8")]
+    pub reads: u32,
 }
 
 /// What the dialling end wants of this connection.

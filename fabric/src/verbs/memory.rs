@@ -113,6 +113,11 @@ pub struct Segment<'a> {
 }
 
 impl Segment<'_> {
+    /// A part of memory that whoever asks keeps registered.
+    pub(super) fn of(raw: ffi::Sge) -> Self {
+        Self { raw, _region: std::marker::PhantomData }
+    }
+
     /// Its length in bytes.
     pub fn length(&self) -> u32 {
         self.raw.length
