@@ -4,12 +4,14 @@ mod bulk;
 mod calling;
 mod driving;
 mod shared;
+mod simulated;
 mod tree;
 mod waiting;
 
 use crate::setup::Keys;
 use crate::{Config, Error, LinkEvent, Message, Peer, Priority, Service, ServiceId, Status};
 pub use bulk::Region;
+pub(crate) use simulated::Simulated;
 use calling::Calling;
 use shared::{Driven, Shared};
 use std::future::Future;

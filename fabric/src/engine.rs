@@ -26,6 +26,7 @@ mod remote;
 mod renewing;
 mod report;
 mod setups;
+mod simulated;
 mod timers;
 
 use crate::provider::Provider;
@@ -43,6 +44,7 @@ use links::Links;
 use memory::Awaiting;
 use remote::Remote;
 use setups::Setups;
+use simulated::Simulated;
 use slab::Slab;
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -97,6 +99,7 @@ enum Entry {
 
 /// One endpoint.
 pub struct Engine {
+    simulated: Option<Simulated>,
     identity: Identity,
     limits: Limits,
     security: Security,
@@ -131,10 +134,23 @@ impl Engine {
     /// # Errors
     /// [`Error::Listen`], or the system gives no descriptors.
     pub fn new(config: Config) -> Result<Engine, Error> {
+        let (listen, rails, shm) = (config.listen, config.rails.clone(), config.shm.clone());
+        let mut engine = Engine::unheard(config)?;
+        engine.listen(listen)?;
+        for rail in rails {
+            engine.listen(rail)?;
+        }
+        engine.listen_locally(shm)?;
+        Ok(engine)
+    }
+
+    /// An engine that does not listen yet.
+    fn unheard(config: Config) -> Result<Engine, Error> {
         let (listen, registered_bytes) = (config.listen, config.limits.registered_bytes);
         let cannot =
             |source: std::io::Error| Error::Listen { address: listen, source: std::sync::Arc::new(source) };
-        let mut engine = Engine {
+        Ok(Engine {
+            simulated: None,
             identity: Identity {
                 local: config.local,
                 keys: crate::setup::Keys::one(config.key),
@@ -164,13 +180,7 @@ impl Engine {
             starts: Vec::new(),
             errands: Errands::default(),
             closed: false,
-        };
-        engine.listen(listen)?;
-        for rail in config.rails {
-            engine.listen(rail)?;
-        }
-        engine.listen_locally(config.shm)?;
-        Ok(engine)
+        })
     }
 
     /// The reactor, whose descriptor is readable when a turn has something to do.
@@ -178,9 +188,14 @@ impl Engine {
         &self.reactor
     }
 
+    /// The name under which it speaks.
+    pub fn local(&self) -> crate::Peer {
+        self.identity.local
+    }
+
     /// Where it listens first.
     pub fn address(&self) -> SocketAddr {
-        self.gate.address()
+        self.simulated.as_ref().map_or_else(|| self.gate.address(), |simulated| simulated.address)
     }
 
     /// Does all that can be done now. True if there is more to do at once.
@@ -284,6 +299,9 @@ impl Engine {
 
     /// A number that nobody can guess, for a session or a key's token.
     fn random(&mut self) -> u64 {
+        if let Some(simulated) = &self.simulated {
+            return simulated.wire.lock().random();
+        }
         let mut bytes = [0; 8];
         getrandom::fill(&mut bytes).expect("the kernel has randomness once it has booted");
         u64::from_le_bytes(bytes)

@@ -14,6 +14,7 @@
 //!          reactor                                       descriptors
 //! ```
 
+pub mod bystander;
 mod config;
 mod endpoint;
 mod engine;
@@ -28,6 +29,7 @@ mod serving;
 pub mod session;
 pub mod setup;
 pub mod shm;
+pub mod sim;
 mod status;
 pub mod tcp;
 pub mod transfer;

@@ -5,6 +5,7 @@
 use super::tree::Tree;
 use super::waiting::Seat;
 use crate::engine::{Arrived, Engine, Errands};
+use crate::sim::Wire;
 use crate::serving::{Outcome, Services, Started};
 use crate::session::{Ticket, Turn};
 use crate::{Config, Error, LinkEvent, Message, Peer};
@@ -46,11 +47,20 @@ pub struct Shared {
     pub nudge: Notify,
     /// The place of the thread that drives.
     pub seat: Seat,
+    clock: Clock,
     closing: watch::Sender<bool>,
     open: AtomicBool,
 }
 
-/// The time as the engine is told it.
+/// Where an endpoint has its time from.
+pub enum Clock {
+    /// The machine.
+    Real,
+    /// A simulated network.
+    Virtual(Arc<Mutex<Wire>>),
+}
+
+/// The machine's time.
 pub fn now() -> Time {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
     Time(now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64)
@@ -59,11 +69,15 @@ pub fn now() -> Time {
 impl Shared {
     /// An engine and all that belongs to it.
     pub fn new(config: Config, driven: Driven) -> Result<Arc<Shared>, Error> {
-        let (local, listen) = (config.local, config.listen);
-        let engine = Engine::new(config)?;
+        Shared::around(Engine::new(config)?, driven, Clock::Real)
+    }
+
+    /// What belongs to an engine.
+    pub fn around(engine: Engine, driven: Driven, clock: Clock) -> Result<Arc<Shared>, Error> {
+        let local = engine.local();
         let address = engine.address();
         let seat = Seat::new(engine.reactor())
-            .map_err(|source| Error::Listen { address: listen, source: Arc::new(source) })?;
+            .map_err(|source| Error::Listen { address, source: Arc::new(source) })?;
         let shared = Arc::new(Shared {
             engine: Mutex::new(engine),
             services: Services::default(),
@@ -73,6 +87,7 @@ impl Shared {
             driven,
             nudge: Notify::new(),
             seat,
+            clock,
             closing: watch::Sender::new(false),
             open: AtomicBool::new(true),
         });
@@ -80,10 +95,18 @@ impl Shared {
         Ok(shared)
     }
 
+    /// The time as the engine is told it.
+    pub fn now(&self) -> Time {
+        match &self.clock {
+            Clock::Real => now(),
+            Clock::Virtual(wire) => wire.lock().now(),
+        }
+    }
+
     /// Does something with the engine, sends what comes of it, and does what it has to be done outside.
     pub fn with<R>(self: &Arc<Shared>, work: impl FnOnce(&mut Engine, Time) -> R) -> R {
         let mut engine = self.engine.lock();
-        let now = now();
+        let now = self.now();
         let before = engine.earliest();
         let result = work(&mut engine, now);
         // Whoever drives sends what was collected when it has collected all.
@@ -121,7 +144,7 @@ impl Shared {
     /// One turn of the engine by whoever drives, and its errands. Tells whether there is more to do at once.
     pub fn turn(self: &Arc<Shared>, errands: &mut Errands, glance: bool) -> bool {
         let mut engine = self.engine.lock();
-        let now = now();
+        let now = self.now();
         engine.pump(now);
         let more = if glance { engine.glance(now) } else { engine.turn(now) };
         std::mem::swap(&mut engine.errands, errands);
@@ -133,7 +156,7 @@ impl Shared {
 
     /// How long whoever drives may sleep; `None`: until something is ready.
     pub fn rest(self: &Arc<Shared>) -> Option<std::time::Duration> {
-        self.engine.lock().rest(now())
+        self.engine.lock().rest(self.now())
     }
 
     /// Wakes, tells, and starts requests; answers of those that are through at once are sent together.
@@ -161,7 +184,7 @@ impl Shared {
             for (turn, (verdict, message)) in answers.drain(..) {
                 engine.answer(turn, verdict, message);
             }
-            engine.pump(now());
+            engine.pump(self.now());
         }
         errands.answers = answers;
     }

@@ -124,7 +124,7 @@ pub fn broadcast(
 /// Asks the first of a part for all of it; what it does not answer for is asked anew.
 async fn ask_part(shared: Arc<Shared>, part: Vec<Peer>, ask: Ask, within: Duration) -> Outcomes {
     let Some((first, rest)) = part.split_first() else { return Vec::new() };
-    let begun = super::shared::now();
+    let begun = shared.now();
     // Time is left for going on without it.
     let trust = if rest.is_empty() { within } else { within * 3 / 4 };
     let mut outcomes = match ask_first(&shared, *first, rest, &ask, trust).await {
@@ -133,7 +133,7 @@ async fn ask_part(shared: Arc<Shared>, part: Vec<Peer>, ask: Ask, within: Durati
     };
     let missing: Vec<Peer> = rest.iter().filter(|peer| !outcomes.contains_key(peer)).copied().collect();
     if !missing.is_empty() {
-        let left = within.saturating_sub(super::shared::now().since(begun));
+        let left = within.saturating_sub(shared.now().since(begun));
         outcomes.extend(broadcast(shared, missing, ask, left).await);
     }
     part.iter().filter_map(|peer| Some((*peer, outcomes.remove(peer)?))).collect()

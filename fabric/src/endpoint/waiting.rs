@@ -145,7 +145,7 @@ impl Seat {
     }
 
     /// Goes on with what runs beside.
-    fn work(&self, context: &mut Context<'_>) {
+    pub(super) fn work(&self, context: &mut Context<'_>) {
         let mut running = self.running.lock();
         running.extend(self.arriving.lock().drain(..));
         while !running.is_empty() && matches!(running.poll_next_unpin(context), Poll::Ready(Some(()))) {}

@@ -4,6 +4,7 @@ use super::outgoing::target;
 use super::remote::{LaneState, Place, Way};
 use super::setups::{Phase, Setup, SetupError, Whose};
 use super::{Alarm, Engine, Entry};
+use crate::provider::Provider;
 use crate::session::Lane;
 use crate::{Error, Refusal, Target};
 use base::time::Time;
@@ -65,6 +66,10 @@ impl Engine {
     pub(super) fn connect_setup(&mut self, at: usize, number: u64, now: Time) {
         let Some(remote) = self.remotes.get_mut(at) else { return };
         let Some((way, _)) = remote.way_of_setup(number) else { return };
+        if remote.ways[way].provider == Provider::Sim {
+            self.dial_simulated(at, number, now);
+            return;
+        }
         let connected = connect(&remote.ways[way].place);
         let token = self.token(Entry::Setup(number));
         let watched = connected.and_then(|stream| {
@@ -112,17 +117,17 @@ impl Engine {
         if self.wants(at, lane) {
             self.dial_lane(at, lane, false, now);
         }
-    }
-}
-
-/// What a failed dial means to calls, and whether it shows that the former peer is not there any more.
-fn judged(target: Target, error: SetupError) -> (Error, bool) {
         let Some(remote) = self.remotes.get(at) else { return };
         if remote.home[lane as usize].is_none() && !remote.is_dialling(lane) {
             // Without any link, whoever listens there now is not whom the session was with.
             let nobody = remote.links.is_empty() && remote.is_deserted();
             self.unreachable(at, lane, &error, nobody);
         }
+    }
+}
+
+/// What a failed dial means to calls, and whether it shows that the former peer is not there any more.
+fn judged(target: Target, error: SetupError) -> (Error, bool) {
     match error {
         SetupError::Io(error) => {
             let nobody = matches!(error.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound);

@@ -95,6 +95,13 @@ impl Links {
         }
     }
 
+    /// Any of them may have something to receive, or room.
+    pub fn all_again(&mut self) {
+        let missing: Vec<LinkId> = self.ids().into_iter().filter(|id| !self.again.contains(id)).collect();
+        self.again.extend(missing);
+        self.ids().into_iter().for_each(|id| self.mark(id));
+    }
+
     /// It is to be closed at the next opportunity.
     pub fn lose(&mut self, id: LinkId) {
         self.lost.push(id);

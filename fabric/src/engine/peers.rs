@@ -2,7 +2,7 @@
 
 use super::remote::{LaneState, Place, Remote, Way};
 use super::{Alarm, Engine};
-use crate::provider::{LinkError, Provider};
+use crate::provider::LinkError;
 use crate::session::{Lane, LinkId};
 use crate::{Error, LinkEvent, Peer};
 use base::time::Time;
@@ -31,7 +31,7 @@ impl Engine {
     pub fn stranger(&mut self, address: SocketAddr) -> usize {
         let session = self.random();
         let mut remote = Remote::new(None, session, &self.limits);
-        remote.ways.push(Way::new(Provider::Tcp, Place::Inet(address), &self.limits));
+        remote.ways.push(Way::new(self.inet_provider(), Place::Inet(address), &self.limits));
         self.remotes.insert(remote)
     }
 
@@ -143,6 +143,7 @@ impl Engine {
 
     /// Says where a peer is dialled.
     pub fn set_addresses(&mut self, peer: Peer, addresses: &[SocketAddr], now: Time) {
+        let provider = self.inet_provider();
         let at = self.remote(peer);
         let remote = &self.remotes[at];
         let known: Vec<SocketAddr> = remote.given.clone();
@@ -161,7 +162,7 @@ impl Engine {
         for address in addresses {
             let place = Place::Inet(*address);
             if !remote.ways.iter().any(|way| way.place == place) {
-                remote.ways.push(Way::new(Provider::Tcp, place, &self.limits));
+                remote.ways.push(Way::new(provider, place, &self.limits));
             }
         }
         self.dial_wanted(at, now);

@@ -2,7 +2,7 @@
 
 use super::setups::{Phase, Proved, Setup, SetupError, Whose};
 use super::{Alarm, Engine};
-use crate::Refusal;
+use crate::{Peer, Refusal};
 use crate::provider::Provider;
 use crate::setup::{Dialling, Open, Opened, Security, Step, Welcome, refusal};
 use base::time::Time;
@@ -69,7 +69,7 @@ impl Engine {
         })
     }
 
-    fn terms(&mut self, at: usize, number: u64) -> Result<Open, SetupError> {
+    pub(super) fn terms(&mut self, at: usize, number: u64) -> Result<Open, SetupError> {
         let (encrypted, host) = (self.security == Security::Encrypted, self.host.clone());
         let found = self.remotes.get_mut(at).and_then(|remote| {
             let (way, lane) = remote.way_of_setup(number)?;
@@ -121,12 +121,16 @@ impl Engine {
         let provider = if local { Provider::Shm } else { Provider::Tcp };
         let carries = open.provider == provider_number(provider) && self.providers_allow(provider);
         let refused = if carries { String::new() } else { format!("it does not take {provider} there") };
-        for former in self.guests.abandoned(opened.peer, open.session) {
+        Ok(Welcome { refused, ..self.granted(opened.peer, open) })
+    }
+
+    /// What is granted to a session, which is remembered from here on.
+    pub(super) fn granted(&mut self, peer: Peer, open: &Open) -> Welcome {
+        for former in self.guests.abandoned(peer, open.session) {
             self.guests.remove(former);
         }
-        let resumed = self.guests.knows(opened.peer, open.session);
-        Ok(Welcome {
-            resumed,
+        Welcome {
+            resumed: self.guests.knows(peer, open.session),
             slots: self.grants.slots.map(u32::from).to_vec(),
             window_kib: self.grants.window_kib.to_vec(),
             encrypted: open.encrypted || self.security == Security::Encrypted,
@@ -134,13 +138,13 @@ impl Engine {
             shm: self.gate.shm_path(),
             queue_pair: None,
             rails: self.gate.rails(),
-            refused,
-        })
+            refused: String::new(),
+        }
     }
 
     /// A setup takes too long.
     pub(super) fn setup_is_late(&mut self, number: u64, now: Time) {
-        let Some(setup) = self.setups.take(number) else { return };
+        let Some(setup) = self.setups.take(number) else { return self.simulated_is_late(number, now) };
         // The alarm of its connecting rings while it already proves itself: the later one counts.
         if matches!(setup.phase, Phase::Dialling(_)) && now < setup.late {
             self.setups.insert(setup);
@@ -157,11 +161,11 @@ impl Engine {
         let (number, whose) = (setup.number, setup.whose.clone());
         if let (Phase::Accepting(accepting), SetupError::Refused(why), Some(stream)) =
             (&setup.phase, &error, &setup.stream)
+            && !accepting.has_answered()
         {
             // A stranger that cannot be told is refused all the same.
             let _ = rustix::net::send(stream, &refusal(*why), rustix::net::SendFlags::NOSIGNAL);
         }
-            && !accepting.has_answered()
         self.close_setup(setup);
         match whose {
             Whose::Ours { remote } => self.dial_failed(remote, number, error, now),

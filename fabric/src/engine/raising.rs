@@ -83,7 +83,7 @@ impl Engine {
     }
 
     /// Refuses what must not become a link, now that it is known who is there.
-    fn check(&mut self, setup: &Setup, proved: &Proved) -> Result<(), SetupError> {
+    pub(super) fn check(&mut self, setup: &Setup, proved: &Proved) -> Result<(), SetupError> {
         let (Proved::Dialled(dialled), Whose::Ours { remote }) = (proved, &setup.whose) else {
             return Ok(());
         };
@@ -102,7 +102,7 @@ impl Engine {
         Ok(())
     }
 
-    fn linked(&mut self, setup: Setup, link: Box<dyn Link>, proved: Proved, lane: Lane, now: Time) {
+    pub(super) fn linked(&mut self, setup: Setup, link: Box<dyn Link>, proved: Proved, lane: Lane, now: Time) {
         let side = match (&proved, &setup.whose) {
             (Proved::Opened(_, guest), _) => Side::In(*guest),
             (Proved::Dialled(_), Whose::Ours { remote }) => Side::Out(*remote),
