@@ -15,6 +15,7 @@
 //! ```
 
 pub mod bystander;
+pub mod bystander;
 mod config;
 mod endpoint;
 mod engine;

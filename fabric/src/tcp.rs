@@ -10,7 +10,7 @@
 mod inbox;
 mod outbox;
 mod parcel;
-mod record;
+pub mod record;
 mod seal;
 mod sys;
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! opens sockets, wires the parts together and talks to people.
 
 pub mod admin;
+pub mod capture;
 pub mod cli;
 pub mod config;
 pub mod daemon;

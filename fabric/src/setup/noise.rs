@@ -11,10 +11,10 @@ use zerocopy::{FromBytes, IntoBytes};
 
 const PATTERN: &str = "Noise_NNpsk0_25519_ChaChaPoly_BLAKE2s";
 const TAG_BYTES: usize = 16;
-/// A public key, the hello and a tag: both messages of the handshake are of this length.
-const MESSAGE_BYTES: usize = 32 + HELLO_BYTES + TAG_BYTES;
+/// Bytes of a message of the handshake: a public key, the hello and a tag.
+pub const SEALED_HELLO_BYTES: usize = 32 + HELLO_BYTES + TAG_BYTES;
 /// The most bytes of sealed terms.
-const TERMS_BYTES_MAX: usize = 16 << 10;
+pub const TERMS_BYTES_MAX: usize = 16 << 10;
 
 /// The keys that an endpoint knows.
 #[derive(Clone, Debug)]
@@ -67,14 +67,14 @@ fn noise(cluster: &str, key: &ClusterKey, preamble: &Preamble, dials: bool) -> H
     state.expect("the pattern needs no other key")
 }
 
-fn write_hello(noise: &mut HandshakeState, hello: Hello) -> [u8; MESSAGE_BYTES] {
-    let mut message = [0; MESSAGE_BYTES];
+fn write_hello(noise: &mut HandshakeState, hello: Hello) -> [u8; SEALED_HELLO_BYTES] {
+    let mut message = [0; SEALED_HELLO_BYTES];
     let written = noise.write_message(&hello.encode(), &mut message);
-    assert_eq!(written.ok(), Some(MESSAGE_BYTES), "it is this end's turn and the message has this length");
+    assert_eq!(written.ok(), Some(SEALED_HELLO_BYTES), "it is this end's turn and the message has this length");
     message
 }
 
-fn read_hello(noise: &mut HandshakeState, message: &[u8; MESSAGE_BYTES]) -> Result<Hello, Refusal> {
+fn read_hello(noise: &mut HandshakeState, message: &[u8; SEALED_HELLO_BYTES]) -> Result<Hello, Refusal> {
     let mut hello = [0; HELLO_BYTES];
     match noise.read_message(message, &mut hello) {
         Ok(HELLO_BYTES) => Hello::decode(&hello).map_err(|_| Refusal::Garbage),
@@ -206,7 +206,7 @@ impl Dialling {
             let answer: Answer = zerocopy::transmute!(*answer);
             answer.check()?;
         }
-        if input.len() < ANSWER_BYTES + MESSAGE_BYTES {
+        if input.len() < ANSWER_BYTES + SEALED_HELLO_BYTES {
             return Ok(Step::More);
         }
         input.drain(..ANSWER_BYTES);
@@ -294,7 +294,7 @@ impl Accepting {
         if let Err(Refusal::Garbage) = version {
             return Err(Refusal::Garbage);
         }
-        let Some(message) = take::<MESSAGE_BYTES>(input) else { return Ok(Step::More) };
+        let Some(message) = take::<SEALED_HELLO_BYTES>(input) else { return Ok(Step::More) };
         let version = version?;
         let key = identity.keys.find(&preamble).ok_or(Refusal::WrongKey)?;
         let mut noise = noise(&identity.cluster, key, &preamble, false);

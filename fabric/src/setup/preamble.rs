@@ -86,6 +86,16 @@ impl Preamble {
         (version >= self.version_min.get().max(ours.min)).then_some(version).ok_or(Refusal::Version)
     }
 
+    /// The oldest and the newest version that its sender speaks.
+    pub fn versions(&self) -> (u16, u16) {
+        (self.version_min.get(), self.version_max.get())
+    }
+
+    /// The numbers that its sender made of the key and of the cluster's name.
+    pub fn tags(&self) -> (u32, u64) {
+        (self.key_tag.get(), self.cluster_tag.get())
+    }
+
     /// True if this is the key that its sender means to prove.
     pub fn means(&self, key: &ClusterKey) -> bool {
         self.key_tag.get() == key_tag(key)
@@ -133,6 +143,11 @@ impl Answer {
             version_max: U16::new(VERSION_MAX),
             reserved: U16::new(0),
         }
+    }
+
+    /// The oldest and the newest version that its sender speaks.
+    pub fn versions(&self) -> (u16, u16) {
+        (self.version_min.get(), self.version_max.get())
     }
 
     /// Ok if the handshake goes on.

@@ -1,5 +1,6 @@
 //! `ssi fabric`: what the links between the nodes do.
 
+mod dump;
 mod status;
 
 use super::Outcome;
@@ -11,6 +12,8 @@ use std::path::Path;
 pub enum Fabric {
     /// Show the links of this node's daemons: rails, rates, credits, and what was refused.
     Status(status::Status),
+    /// Show the fabric's frames in a capture of network traffic (pcap or pcapng).
+    Dump(dump::Dump),
 }
 
 impl Fabric {
@@ -18,6 +21,7 @@ impl Fabric {
     pub fn run(self, dir: Option<&Path>) -> Outcome {
         match self {
             Fabric::Status(status) => status.run(dir),
+            Fabric::Dump(dump) => dump.run(),
         }
     }
 }
