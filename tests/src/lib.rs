@@ -76,7 +76,8 @@ impl Cluster {
         let mut command = Command::new(ssi_binary());
         command.args(["cluster", "up", "--foreground", "--nodes", &nodes.to_string()]).args(flags);
         // The same tests with and without memory shared between the nodes.
-        if std::env::var_os("SSI_TEST_SHM").is_some_and(|choice| choice == "off") {
+        let off = std::env::var_os("SSI_TEST_SHM").is_some_and(|choice| choice == "off");
+        if off && !flags.contains(&"--no-shm") {
             command.arg("--no-shm");
         }
         command.arg("--dir").arg(&dir).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
