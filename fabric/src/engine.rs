@@ -12,7 +12,9 @@
 //! either marked dirty or waits for a readiness that will mark it.
 
 mod calls;
+mod devices;
 mod dialling;
+mod filling;
 mod gate;
 mod guest;
 mod inlet;
@@ -38,6 +40,7 @@ use crate::setup::{Identity, Security};
 use crate::{Config, Error, Limits, LinkEvent, Message, Peer, ServiceId};
 use base::time::Time;
 use calls::Calls;
+use devices::Devices;
 use gate::Gate;
 use guest::Guests;
 use links::Links;
@@ -93,6 +96,7 @@ impl Errands {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Entry {
     Listener(usize),
+    Device(usize),
     Setup(u64),
     Link(crate::session::LinkId),
 }
@@ -109,6 +113,7 @@ pub struct Engine {
     reactor: Reactor,
     entries: Slab<Entry>,
     gate: Gate,
+    devices: Devices,
     setups: Setups,
     links: Links,
     remotes: Slab<Remote>,
@@ -126,6 +131,8 @@ pub struct Engine {
     /// What the endpoint is to do.
     pub errands: Errands,
     closed: bool,
+    /// When the last full turn was.
+    now: Time,
 }
 
 impl Engine {
@@ -141,6 +148,7 @@ impl Engine {
             engine.listen(rail)?;
         }
         engine.listen_locally(shm)?;
+        engine.open_devices();
         Ok(engine)
     }
 
@@ -164,6 +172,7 @@ impl Engine {
             reactor: Reactor::new().map_err(cannot)?,
             entries: Slab::new(),
             gate: Gate::default(),
+            devices: Devices::default(),
             setups: Setups::default(),
             links: Links::default(),
             remotes: Slab::new(),
@@ -180,6 +189,7 @@ impl Engine {
             starts: Vec::new(),
             errands: Errands::default(),
             closed: false,
+            now: Time(0),
         })
     }
 
@@ -200,6 +210,7 @@ impl Engine {
 
     /// Does all that can be done now. True if there is more to do at once.
     pub fn turn(&mut self, now: Time) -> bool {
+        self.now = now;
         let mut ready = std::mem::take(&mut self.ready);
         ready.clear();
         if let Err(error) = self.reactor.wait(Some(std::time::Duration::ZERO), &mut ready) {
@@ -217,11 +228,21 @@ impl Engine {
         again || full && !self.ready.is_empty() || self.links.are_dirty()
     }
 
-    /// Looks only at the links that spoke last, without asking the system which descriptors are ready: for whoever polls.
-    pub fn glance(&mut self, now: Time) -> bool {
-        let seen = self.receive_recent(now);
+    /// Looks only at the links that spoke last, without asking the system for the time or which descriptors are ready: for whoever
+    /// polls, and has a full turn now and then.
+    pub fn glance(&mut self) -> bool {
+        let now = self.now;
         self.pump(now);
+        let seen = self.receive_recent(now);
+        if seen {
+            self.pump(now);
+        }
         seen
+    }
+
+    /// Fills the links, as of the last turn.
+    pub fn pump_now(&mut self) {
+        self.pump(self.now);
     }
 
     /// Nothing is due before this; `None`: nothing is.
@@ -241,6 +262,7 @@ impl Engine {
         let Some(entry) = self.entries.get(ready.token.0 as usize).copied() else { return };
         match entry {
             Entry::Listener(at) => self.accept(at, now),
+            Entry::Device(at) => self.device_tells(at, now),
             Entry::Setup(number) => self.step(number, now),
             Entry::Link(link) => {
                 if ready.writable {
@@ -259,7 +281,7 @@ impl Engine {
         }
         while let Some(alarm) = self.timers.due(now) {
             match alarm {
-                Alarm::Dial(remote) => self.dial_wanted(remote, now),
+                Alarm::Dial(remote) => self.dial_again(remote, now),
                 Alarm::Setup(number) => self.setup_is_late(number, now),
                 Alarm::Guest(session) => self.forget_guest(session, now),
                 Alarm::Accept => self.accept_again(now),

@@ -10,6 +10,7 @@ use crate::{Error, Refusal, Target};
 use base::time::Time;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
@@ -19,9 +20,39 @@ impl Engine {
     /// Dials the lanes of a remote that should be up and are not, as far as their ways have rested.
     pub(super) fn dial_wanted(&mut self, at: usize, now: Time) {
         for lane in LANES {
-            if self.wants(at, lane) {
+            if self.wants(at, lane) || self.is_up(at, lane) {
                 self.dial_lane(at, lane, false, now);
             }
+        }
+    }
+
+    /// The time for which [`Engine::redial`] has set its alarm has come.
+    pub(super) fn dial_again(&mut self, at: usize, now: Time) {
+        if let Some(remote) = self.remotes.get_mut(at) {
+            remote.redial = remote.redial.filter(|time| *time > now);
+        }
+        self.dial_wanted(at, now);
+    }
+
+    /// True if something carries this lane, and better ways may take part in it again.
+    pub(super) fn is_up(&self, at: usize, lane: Lane) -> bool {
+        let remote = self.remotes.get(at).filter(|remote| !remote.down && !self.closed);
+        remote.is_some_and(|remote| remote.best_up(lane).is_some())
+    }
+
+    /// Sees to it that a way to a remote that rests is dialled when it has rested, unless a better one carries its lane.
+    fn redial(&mut self, at: usize, lane: Lane, now: Time) {
+        let Some(remote) = self.remotes.get_mut(at) else { return };
+        let best = remote.best_up(lane);
+        let worth = |way: &&Way| !way.useless && best.is_none_or(|best| way.provider <= best);
+        let next = remote.ways.iter().filter(worth).filter_map(|way| match way.lanes[lane as usize] {
+            LaneState::Rest(until) => Some(until),
+            _ => None,
+        });
+        let Some(next) = next.min().map(|next| next.max(now)) else { return };
+        if remote.redial.is_none_or(|known| known > next) {
+            remote.redial = Some(next);
+            self.timers.set(next, Alarm::Dial(at));
         }
     }
 
@@ -34,14 +65,7 @@ impl Engine {
         let remote = &self.remotes[at];
         let usable = |way: &&Way| !way.useless && rested(way);
         let Some(best) = remote.ways.iter().filter(usable).map(|way| way.provider).min() else {
-            let next = remote.ways.iter().filter_map(|way| match way.lanes[lane as usize] {
-                LaneState::Rest(until) if !way.useless => Some(until),
-                _ => None,
-            });
-            if let Some(next) = next.min() {
-                self.timers.set(next, Alarm::Dial(at));
-            }
-            return;
+            return self.redial(at, lane, now);
         };
         for way in 0..self.remotes[at].ways.len() {
             let candidate = &self.remotes[at].ways[way];
@@ -54,6 +78,7 @@ impl Engine {
                 return;
             }
         }
+        self.redial(at, lane, now);
     }
 
     fn dial(&mut self, at: usize, way: usize, lane: Lane, now: Time) {
@@ -70,7 +95,8 @@ impl Engine {
             self.dial_simulated(at, number, now);
             return;
         }
-        let connected = connect(&remote.ways[way].place);
+        let (place, provider) = (&remote.ways[way].place, remote.ways[way].provider);
+        let connected = self.devices.source(place, provider).and_then(|source| connect(place, source));
         let token = self.token(Entry::Setup(number));
         let watched = connected.and_then(|stream| {
             self.reactor.watch(&stream, token)?;
@@ -109,7 +135,8 @@ impl Engine {
         let rest = way.rest;
         way.lanes[lane as usize] = LaneState::Rest(now + rest);
         way.rest = (rest * 2).min(self.limits.reconnect_max);
-        way.useless |= matches!(error, SetupError::Useless(_));
+        // A device that carries nothing now may do so later: its end would not offer it if it could not.
+        way.useless |= matches!(error, SetupError::Useless(_)) && way.provider != Provider::Verbs;
         tracing::debug!(peer = ?remote.peer, place = %way.place, ?error, "a way does not lead on");
         let (error, deserted) = judged(target(remote), error);
         remote.ways[at_way].deserted = deserted;
@@ -117,6 +144,7 @@ impl Engine {
         if self.wants(at, lane) {
             self.dial_lane(at, lane, false, now);
         }
+        self.redial(at, lane, now);
         let Some(remote) = self.remotes.get(at) else { return };
         if remote.home[lane as usize].is_none() && !remote.is_dialling(lane) {
             // Without any link, whoever listens there now is not whom the session was with.
@@ -147,14 +175,17 @@ fn judged(target: Target, error: SetupError) -> (Error, bool) {
     }
 }
 
-/// Begins to connect to a place.
-fn connect(place: &Place) -> io::Result<OwnedFd> {
+/// Begins to connect to a place, from this address of this end if there is one.
+fn connect(place: &Place, source: Option<IpAddr>) -> io::Result<OwnedFd> {
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     let socket = |family| rustix::net::socket_with(family, SocketType::STREAM, flags, None);
     let (socket, connected) = match place {
         Place::Inet(address) => {
             let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
             let socket = socket(family)?;
+            if let Some(source) = source {
+                rustix::net::bind(&socket, &SocketAddr::new(source, 0))?;
+            }
             let connected = rustix::net::connect(&socket, address);
             (socket, connected)
         }

@@ -4,6 +4,7 @@
 //! `Limits::half_open` of them, the oldest makes room for the newest; each address is logged once per cause; and a crowd of
 //! strangers gets a bounded share of the engine's time.
 
+use super::devices::Devices;
 use super::setups::{Phase, Setup, SetupError, Whose};
 use super::{Alarm, Engine, Entry};
 use crate::provider::Provider;
@@ -69,16 +70,22 @@ impl Gate {
         path.unwrap_or_default().to_owned()
     }
 
-    /// The rails that it listens on, except where that says nothing (any address).
-    pub fn rails(&self) -> Vec<Rail> {
+    /// The addresses that it listens at, except where that says nothing (any address).
+    pub fn inet_addresses(&self) -> Vec<SocketAddr> {
         let inet = self.listeners.iter().filter_map(|listener| match listener.at {
             At::Inet(address) if !address.ip().is_unspecified() => Some(address),
             _ => None,
         });
-        let rails: Vec<Rail> =
-            inet.map(|address| Rail { address: address.to_string(), verbs: false }).collect();
+        inet.collect()
+    }
+
+    /// The rails that it listens on, and which of them have a device.
+    pub fn rails(&self, devices: &Devices) -> Vec<Rail> {
+        let rail =
+            |address: SocketAddr| Rail { address: address.to_string(), verbs: devices.has(address.ip()) };
+        let rails: Vec<Rail> = self.inet_addresses().into_iter().map(rail).collect();
         // One rail is where the other end is already.
-        if rails.len() > 1 { rails } else { Vec::new() }
+        if rails.len() > 1 || rails.iter().any(|rail| rail.verbs) { rails } else { Vec::new() }
     }
 
     /// Connections refused so far.

@@ -17,12 +17,15 @@ pub struct Replies<'a> {
     pub initiator: &'a mut Initiator,
     /// Calls that are answered.
     pub completed: &'a mut Vec<Completed>,
+    /// Something came.
+    pub spoke: &'a mut bool,
     /// The other end says that it closes.
     pub goodbye: &'a mut bool,
 }
 
 impl Sink for Replies<'_> {
     fn frame(&mut self, header: Header, body: Bytes) -> Result<(), WireError> {
+        *self.spoke = true;
         match header.kind {
             Kind::Reply | Kind::Chunk | Kind::Credit => {
                 self.caller.received(self.link, &header, body, self.completed)
@@ -37,6 +40,7 @@ impl Sink for Replies<'_> {
     }
 
     fn place(&mut self, header: &Header, access: &Access) -> Result<Place, WireError> {
+        *self.spoke = true;
         if header.kind != Kind::ReadData {
             return Err(WireError("a write came from the end that accepted"));
         }
@@ -44,6 +48,7 @@ impl Sink for Replies<'_> {
     }
 
     fn placed(&mut self, header: &Header, access: &Access) -> Result<(), WireError> {
+        *self.spoke = true;
         {
             self.initiator.placed(self.link, header, access);
             Ok(())
@@ -51,6 +56,7 @@ impl Sink for Replies<'_> {
     }
 
     fn posted(&mut self, work: u64, outcome: Result<(), LinkError>) {
+        *self.spoke = true;
         self.initiator.posted(self.link, work, outcome.is_ok());
     }
 
@@ -69,12 +75,15 @@ pub struct Requests<'a> {
     pub regions: &'a mut Regions,
     /// Requests to start.
     pub starts: &'a mut Vec<Start>,
+    /// Something came.
+    pub spoke: &'a mut bool,
     /// The other end says that it closes.
     pub goodbye: &'a mut bool,
 }
 
 impl Sink for Requests<'_> {
     fn frame(&mut self, header: Header, body: Bytes) -> Result<(), WireError> {
+        *self.spoke = true;
         match header.kind {
             Kind::Request | Kind::Chunk | Kind::Cancel | Kind::Taken => {
                 self.callee.received(self.link, &header, body, self.starts)
@@ -93,6 +102,7 @@ impl Sink for Requests<'_> {
     }
 
     fn place(&mut self, header: &Header, access: &Access) -> Result<Place, WireError> {
+        *self.spoke = true;
         if header.kind != Kind::Write {
             return Err(WireError("read data came from the end that dialled"));
         }
@@ -100,6 +110,7 @@ impl Sink for Requests<'_> {
     }
 
     fn placed(&mut self, header: &Header, access: &Access) -> Result<(), WireError> {
+        *self.spoke = true;
         self.target.placed(self.link, header, access, self.regions);
         Ok(())
     }
@@ -107,6 +118,7 @@ impl Sink for Requests<'_> {
     fn posted(&mut self, _work: u64, _outcome: Result<(), LinkError>) {}
 
     fn notified(&mut self, region: u64) {
+        *self.spoke = true;
         self.regions.notify(RegionId(region));
     }
 }

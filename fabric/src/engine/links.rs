@@ -1,10 +1,11 @@
 //! The links of an endpoint: receiving from them, filling them, losing them.
 
+use super::filling::{fill_in, fill_out};
 use super::inlet::{Replies, Requests};
 use super::{Arrived, Engine};
-use crate::provider::{Link, LinkError};
+use crate::provider::{Link, LinkError, Provider};
 use crate::reactor::Token;
-use crate::session::{Lane, LinkId};
+use crate::session::{Lane, LinkId, Start};
 use base::time::Time;
 use slab::Slab;
 
@@ -117,6 +118,12 @@ impl Links {
         self.links.iter().map(|(at, _)| LinkId(at as u32)).collect()
     }
 
+    /// Those that this provider carries.
+    pub fn carried_by(&self, provider: Provider) -> Vec<LinkId> {
+        let is_meant = |linked: &Linked| linked.link().is_some_and(|link| link.provider() == provider);
+        self.links.iter().filter(|(_, linked)| is_meant(linked)).map(|(at, _)| LinkId(at as u32)).collect()
+    }
+
     /// No byte more goes into a region.
     pub fn forsake(&mut self, region: u64) {
         for (_, linked) in &mut self.links {
@@ -164,8 +171,8 @@ impl Engine {
     /// Takes in what a link has received.
     pub(super) fn receive(&mut self, id: LinkId, now: Time) -> bool {
         let Some((mut link, side, _)) = self.links.take(id) else { return false };
-        let before = link.traffic().frames_received;
-        let mut goodbye = false;
+        let full = link.room() == 0;
+        let (mut spoke, mut goodbye) = (false, false);
         let outcome = match side {
             Side::Out(at) => {
                 let remote = &mut self.remotes[at];
@@ -174,6 +181,7 @@ impl Engine {
                     caller: &mut remote.caller,
                     initiator: &mut remote.initiator,
                     completed: &mut self.completed,
+                    spoke: &mut spoke,
                     goodbye: &mut goodbye,
                 };
                 link.receive(&mut self.reactor, &mut inlet)
@@ -186,6 +194,7 @@ impl Engine {
                         target: &mut guest.target,
                         regions: &mut self.regions,
                         starts: &mut self.starts,
+                        spoke: &mut spoke,
                         goodbye: &mut goodbye,
                     };
                     link.receive(&mut self.reactor, &mut inlet)
@@ -193,8 +202,11 @@ impl Engine {
                 None => Ok(false),
             },
         };
-        let spoke = link.traffic().frames_received != before;
+        let drained = full && link.room() > 0;
         self.links.give_back(id, link);
+        if drained {
+            self.links.mark(id);
+        }
         if spoke {
             self.links.remember(id);
             self.heard(id, side);
@@ -225,14 +237,9 @@ impl Engine {
                 while let Some(stuck) = guest.target.given_up() {
                     self.links.lose(stuck);
                 }
-                self.errands.inbox.extend(self.starts.drain(..).map(|start| Arrived {
-                    guest: at,
-                    session,
-                    turn: start.turn,
-                    from,
-                    service: start.service,
-                    message: start.message,
-                }));
+                for Start { turn, service, message, .. } in self.starts.drain(..) {
+                    self.errands.inbox.push(Arrived { guest: at, session, turn, from, service, message });
+                }
             }
         }
         self.links.mark(id);
@@ -303,7 +310,9 @@ impl Engine {
 
     /// Fills the links that may have something to send, until they are full or the cores have nothing more.
     pub fn pump(&mut self, now: Time) {
-        self.tell_arrivals();
+        if !self.awaiting.is_empty() {
+            self.tell_arrivals();
+        }
         while let Some(id) = self.links.lost.pop() {
             self.link_lost(id, &LinkError::from(std::io::Error::other("it was given up")), now);
         }
@@ -313,8 +322,9 @@ impl Engine {
             if let Some(linked) = self.links.links.get_mut(id.0 as usize) {
                 linked.dirty = false;
             }
+            let mut filled = Ok(());
             match side {
-                Side::Out(at) => fill_out(&mut *link, &mut self.remotes[at], lane, id),
+                Side::Out(at) => filled = fill_out(&mut *link, &mut self.remotes[at], lane, id),
                 Side::In(at) => {
                     if let Some(guest) = self.guests.at(at) {
                         fill_in(&mut *link, guest, lane, id);
@@ -322,7 +332,7 @@ impl Engine {
                 }
             }
             let full = link.room() == 0;
-            let flushed = link.flush(&mut self.reactor);
+            let flushed = filled.and_then(|()| link.flush(&mut self.reactor));
             // The wire took it all: no readiness will come, so the cores are asked for more.
             let more = full && link.room() > 0;
             self.links.give_back(id, link);
@@ -378,29 +388,5 @@ impl Engine {
             list.retain(|other| *other != id);
         }
         self.links.recent.retain(|recent| recent.id != id);
-    }
-}
-
-fn fill_out(link: &mut dyn Link, remote: &mut super::Remote, lane: Lane, id: LinkId) {
-    let home = remote.home[lane as usize] == Some(id);
-    while link.room() > 0 {
-        let call = if home { remote.caller.next(lane, id) } else { remote.caller.next_rest(lane, id) };
-        let frame = match call {
-            None if lane == Lane::Bulk => remote.initiator.next(id),
-            call => call,
-        };
-        let Some(frame) = frame else { break };
-        link.push(frame);
-    }
-}
-
-fn fill_in(link: &mut dyn Link, guest: &mut super::guest::Guest, lane: Lane, id: LinkId) {
-    while link.room() > 0 {
-        let frame = match guest.callee.next(lane, id) {
-            None if lane == Lane::Bulk => guest.target.next(id),
-            reply => reply,
-        };
-        let Some(frame) = frame else { break };
-        link.push(frame);
     }
 }

@@ -44,12 +44,19 @@ impl Engine {
     /// Too many are out.
     pub fn grant(&mut self, id: RegionId, peer: Peer, rights: Rights) -> io::Result<RemoteKey> {
         let token = self.random();
-        self.regions.grant(id, peer, rights, token).map_err(|error| io::Error::other(format!("{error:?}")))
+        let mut key = self.regions.grant(id, peer, rights, token).map_err(io::Error::other)?;
+        if let Some(memory) = self.regions.memory(id) {
+            self.devices.expose(&mut key, memory);
+        }
+        Ok(key)
     }
 
-    /// Raises a region's epoch; no key of before is good any more.
+    /// Raises a region's epoch; no key of before is good any more, at no device either.
     pub fn revoke(&mut self, id: RegionId) {
         self.regions.revoke(id);
+        if self.regions.memory(id).is_some_and(|memory| !memory.conceal()) {
+            tracing::error!(region = %id, "a device does not confirm that a region is revoked; its memory is never used again");
+        }
         for guest in self.guests.iter_mut() {
             guest.target.forsake(id);
         }

@@ -4,6 +4,7 @@ use super::Engine;
 use super::calls::{About, Purpose};
 use super::remote::{Place, Remote};
 use crate::frame::Verdict;
+use crate::provider::Provider;
 use crate::region::{RemoteKey, Span};
 use crate::session::{Lane, Outgoing, Ticket};
 use crate::transfer::TransferOp;
@@ -167,7 +168,11 @@ impl Engine {
     pub(super) fn withdraw(&mut self, ticket: Ticket, about: &About) {
         let Some(remote) = self.remotes.get_mut(about.remote) else { return };
         if about.purpose == Purpose::Transfer {
+            // What a device was given cannot be called back but with its link.
+            let devices = self.links.carried_by(Provider::Verbs);
+            let placing = if devices.is_empty() { Vec::new() } else { remote.initiator.placing(ticket) };
             remote.initiator.cancel(ticket);
+            placing.into_iter().filter(|link| devices.contains(link)).for_each(|link| self.links.lose(link));
             self.mark_carrying(about.remote, Lane::Bulk);
             return;
         }

@@ -69,6 +69,9 @@ impl Engine {
             } else {
                 self.timers.set(now + self.limits.reconnect_min, Alarm::Dial(at));
             }
+        } else if self.is_up(at, lane) {
+            // It shall take part again when it is back.
+            self.timers.set(now + self.limits.reconnect_min, Alarm::Dial(at));
         }
     }
 

@@ -2,9 +2,9 @@
 
 use super::setups::{Phase, Proved, Setup, SetupError, Whose};
 use super::{Alarm, Engine};
-use crate::{Peer, Refusal};
 use crate::provider::Provider;
 use crate::setup::{Dialling, Open, Opened, Security, Step, Welcome, refusal};
+use crate::{Peer, Refusal};
 use base::time::Time;
 use std::io;
 
@@ -14,6 +14,9 @@ impl Engine {
         let Some(mut setup) = self.setups.take(number) else { return };
         if matches!(setup.phase, Phase::Passing(..)) {
             return self.pass(setup, now);
+        }
+        if matches!(setup.phase, Phase::Trying(_)) {
+            return self.try_device(setup, now);
         }
         match self.advance(&mut setup, now) {
             Ok(None) => self.setups.insert(setup),
@@ -43,7 +46,7 @@ impl Engine {
                 Phase::Dialling(_) => self.dialling(setup)?,
                 Phase::Accepting(_) => self.accepting(setup)?,
                 Phase::Welcoming(..) if sent => Some(welcomed(setup)),
-                Phase::Welcoming(..) | Phase::Connecting | Phase::Passing(..) => None,
+                Phase::Welcoming(..) | Phase::Connecting | Phase::Passing(..) | Phase::Trying(_) => None,
             };
             match proved {
                 Some(Some(proved)) => return Ok(Some(proved)),
@@ -57,7 +60,8 @@ impl Engine {
     /// `None`: it waits. `Some(None)`: a step is done. `Some(Some)`: all of them.
     fn dialling(&mut self, setup: &mut Setup) -> Result<Option<Option<Proved>>, SetupError> {
         let Whose::Ours { remote } = setup.whose else { return Ok(None) };
-        let terms = self.terms(remote, setup.number)?;
+        let mut terms = self.terms(remote, setup.number)?;
+        terms.queue_pair = self.offered(setup, &terms)?;
         let Phase::Dialling(dialling) = &mut setup.phase else { return Ok(None) };
         Ok(match dialling.advance(&mut setup.input, &|_| terms.clone())? {
             Step::More => None,
@@ -97,7 +101,7 @@ impl Engine {
                 Ok(Some(None))
             }
             Step::Done(opened) => {
-                let welcome = self.welcome(&opened, &setup.whose)?;
+                let welcome = self.welcome(&opened, setup)?;
                 setup.output.extend(opened.welcome(&welcome));
                 if !welcome.refused.is_empty() {
                     // It is told why; what the socket does not take of it is not worth waiting for.
@@ -112,16 +116,27 @@ impl Engine {
     }
 
     /// What this end grants to who has proved himself.
-    fn welcome(&mut self, opened: &Opened, whose: &Whose) -> Result<Welcome, SetupError> {
+    fn welcome(&mut self, opened: &Opened, setup: &Setup) -> Result<Welcome, SetupError> {
         let open = &opened.open;
         if open.lane > 1 {
             return Err(Refusal::Garbage.into());
         }
-        let local = matches!(whose, Whose::Theirs { local: true, .. });
-        let provider = if local { Provider::Shm } else { Provider::Tcp };
+        let verbs = open.provider == provider_number(Provider::Verbs);
+        let provider = match setup.whose {
+            Whose::Theirs { local: true, .. } => Provider::Shm,
+            _ if verbs => Provider::Verbs,
+            _ => Provider::Tcp,
+        };
         let carries = open.provider == provider_number(provider) && self.providers_allow(provider);
-        let refused = if carries { String::new() } else { format!("it does not take {provider} there") };
-        Ok(Welcome { refused, ..self.granted(opened.peer, open) })
+        let mut refused = if carries { String::new() } else { format!("it does not take {provider} there") };
+        let mut queue_pair = None;
+        if carries && verbs {
+            match self.taken(setup, open) {
+                Ok(ours) => queue_pair = Some(ours),
+                Err(error) => refused = error.to_string(),
+            }
+        }
+        Ok(Welcome { refused, queue_pair, ..self.granted(opened.peer, open) })
     }
 
     /// What is granted to a session, which is remembered from here on.
@@ -137,7 +152,7 @@ impl Engine {
             host: self.host.clone(),
             shm: self.gate.shm_path(),
             queue_pair: None,
-            rails: self.gate.rails(),
+            rails: self.gate.rails(&self.devices),
             refused: String::new(),
         }
     }
@@ -146,7 +161,7 @@ impl Engine {
     pub(super) fn setup_is_late(&mut self, number: u64, now: Time) {
         let Some(setup) = self.setups.take(number) else { return self.simulated_is_late(number, now) };
         // The alarm of its connecting rings while it already proves itself: the later one counts.
-        if matches!(setup.phase, Phase::Dialling(_)) && now < setup.late {
+        if matches!(setup.phase, Phase::Dialling(_) | Phase::Trying(_)) && now < setup.late {
             self.setups.insert(setup);
             return;
         }
@@ -186,6 +201,7 @@ impl Engine {
 
     pub(super) fn close_setup(&mut self, setup: Setup) {
         self.release(setup.token);
+        self.devices.end(setup.number, &mut self.reactor);
         if let Some(stream) = &setup.stream {
             // It may never have been watched.
             let _ = self.reactor.forget(stream);
@@ -197,7 +213,7 @@ impl Engine {
 }
 
 /// The provider's number in an [`Open`].
-fn provider_number(provider: Provider) -> u32 {
+pub(super) fn provider_number(provider: Provider) -> u32 {
     match provider {
         Provider::Sim => 0,
         Provider::Shm => 1,

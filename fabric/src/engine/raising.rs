@@ -16,6 +16,7 @@ use base::time::Time;
 use rustix::net::AddressFamily;
 use slab::Slab;
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
@@ -27,6 +28,9 @@ impl Engine {
     pub(super) fn raise(&mut self, mut setup: Setup, proved: Proved, now: Time) {
         if let Err(error) = self.check(&setup, &proved) {
             return self.setup_failed(setup, error, now);
+        }
+        if self.is_for_device(&setup) {
+            return self.raise_device(setup, proved, now);
         }
         let Some(stream) = setup.stream.take() else { return };
         // From here on the link, or shared memory's set-up, watches it in its own way.
@@ -102,7 +106,14 @@ impl Engine {
         Ok(())
     }
 
-    pub(super) fn linked(&mut self, setup: Setup, link: Box<dyn Link>, proved: Proved, lane: Lane, now: Time) {
+    pub(super) fn linked(
+        &mut self,
+        setup: Setup,
+        link: Box<dyn Link>,
+        proved: Proved,
+        lane: Lane,
+        now: Time,
+    ) {
         let side = match (&proved, &setup.whose) {
             (Proved::Opened(_, guest), _) => Side::In(*guest),
             (Proved::Dialled(_), Whose::Ours { remote }) => Side::Out(*remote),
@@ -155,12 +166,17 @@ impl Engine {
         if self.providers.contains(&Provider::Shm) && !shm.is_empty() && *host == self.host {
             ways.push(Way::new(Provider::Shm, Place::Unix(shm.into()), &self.limits));
         }
-        let rails = rails.iter().filter_map(|rail| rail.address.parse().ok());
-        ways.extend(rails.map(|address| Way::new(Provider::Tcp, Place::Inet(address), &self.limits)));
+        for rail in rails {
+            let Ok(address) = rail.address.parse::<SocketAddr>() else { continue };
+            if rail.verbs && self.devices.toward(address.ip()).is_some() {
+                ways.push(Way::new(Provider::Verbs, Place::Inet(address), &self.limits));
+            }
+            ways.push(Way::new(Provider::Tcp, Place::Inet(address), &self.limits));
+        }
         for way in ways {
             if remote.peer.is_some()
                 && remote.ways.len() < WAYS_MAX
-                && !remote.ways.iter().any(|known| known.place == way.place)
+                && !remote.ways.iter().any(|known| known.place == way.place && known.provider == way.provider)
             {
                 remote.ways.push(way);
             }
@@ -201,7 +217,7 @@ impl Engine {
     }
 }
 
-fn lane_of(remotes: &mut Slab<Remote>, setup: &Setup, proved: &Proved) -> Lane {
+pub(super) fn lane_of(remotes: &mut Slab<Remote>, setup: &Setup, proved: &Proved) -> Lane {
     let number = match (proved, &setup.whose) {
         (Proved::Opened(opened, _), _) => opened.open.lane,
         (_, Whose::Ours { remote }) => {

@@ -108,6 +108,8 @@ pub struct Remote {
     pub carried: Traffic,
     /// The version that it speaks.
     pub version: u16,
+    /// When a way that rests is dialled again.
+    pub redial: Option<Time>,
 }
 
 impl Remote {
@@ -129,6 +131,7 @@ impl Remote {
             calls: 0,
             carried: Traffic::default(),
             version: 0,
+            redial: None,
         }
     }
 

@@ -1,7 +1,7 @@
 //! Connections that are not links yet: dialled or accepted, and proving themselves.
 //!
 //! ```text
-//!  dialled:   connecting -> proving -> (shm: passing memory) -> link
+//!  dialled:   connecting -> proving -> (shm: passing memory; verbs: trying the path) -> link
 //!  accepted:              proving -> welcoming -> (shm: passing memory) -> link
 //! ```
 //!
@@ -26,6 +26,8 @@ pub enum Phase {
     Accepting(Accepting),
     /// The welcome is on its way out; then the link begins.
     Welcoming(Box<Opened>, usize),
+    /// The dialling end looks whether the devices' path carries.
+    Trying(Box<Proved>),
     /// Shared memory is passed.
     Passing(shm::Setup, Box<Proved>),
 }

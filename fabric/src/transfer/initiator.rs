@@ -99,10 +99,17 @@ impl Initiator {
 
     /// The next frame for a link of the bulk lane; any of them may have it.
     pub fn next(&mut self, link: LinkId) -> Option<Frame> {
+        self.next_beside(link, None)
+    }
+
+    /// The next frame for a link of the bulk lane, of what the link's device does not take: what has not begun and can go over this rail
+    /// waits for it.
+    pub fn next_beside(&mut self, link: LinkId, rail: Option<u8>) -> Option<Frame> {
         for _ in 0..self.ready.len() {
             let at = self.ready.pop_front()?;
             let slot = &mut self.slots[usize::from(at)];
-            let frame = slot.transfer.as_mut().and_then(|transfer| transfer.frame(link, self.piece_bytes));
+            let transfer = slot.transfer.as_mut().filter(|transfer| !transfer.waits_for_device(rail));
+            let frame = transfer.and_then(|transfer| transfer.frame(link, self.piece_bytes));
             self.put_back(at);
             if let Some(mut frame) = frame {
                 (frame.header.slot, frame.header.sequence) = (at, self.slots[usize::from(at)].sequence);

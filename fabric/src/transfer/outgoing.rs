@@ -102,6 +102,12 @@ impl Outgoing {
             && self.key.devices.iter().any(Option::is_some)
     }
 
+    /// True if it has not begun and a device on this rail can carry it out.
+    pub(super) fn waits_for_device(&self, rail: Option<u8>) -> bool {
+        let known = rail.is_some_and(|rail| self.key.device(rail).is_some());
+        known && self.route == Route::Open && self.wants_device()
+    }
+
     /// The next frame for this link, with at most so many bytes of memory.
     pub(super) fn frame(&mut self, link: LinkId, longest: u64) -> Option<Frame> {
         if !self.wants_frame() {

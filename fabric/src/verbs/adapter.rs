@@ -156,32 +156,42 @@ impl Adapter {
         !failed.is_empty()
     }
 
-    /// Lets peers reach a memory in these ways, until it is concealed: where it begins for them.
+    /// Lets peers reach the first bytes of a memory in these ways, until it is concealed: where it begins for them.
     ///
     /// # Errors
     /// `Device` if the device takes no more.
-    pub fn expose(&self, memory: &Arc<Memory>, rights: Rights) -> Result<DeviceAddress, Error> {
+    pub fn expose(&self, memory: &Arc<Memory>, length: u64, rights: Rights) -> Result<DeviceAddress, Error> {
         let access = Access { read: rights.read, write: rights.write, ..Access::LOCAL };
-        let (address, rkey) = self.attached(memory, access, true)?.place();
+        let length = usize::try_from(length).unwrap_or(usize::MAX).min(memory.length());
+        let (address, rkey) = self.attached(memory, length, access, true)?.place();
         Ok(DeviceAddress { address, rkey })
     }
 
     /// What requests of this end need of a memory.
     pub(super) fn known(&self, memory: &Arc<Memory>) -> Result<Arc<Attached>, Error> {
-        self.attached(memory, Access::LOCAL, false)
+        self.attached(memory, memory.length(), Access::LOCAL, false)
     }
 
-    fn attached(&self, memory: &Arc<Memory>, access: Access, exposed: bool) -> Result<Arc<Attached>, Error> {
+    fn attached(
+        &self,
+        memory: &Arc<Memory>,
+        length: usize,
+        access: Access,
+        exposed: bool,
+    ) -> Result<Arc<Attached>, Error> {
         // A device counts once for each set of rights.
         let ways = u32::from(access.read) | u32::from(access.write) << 1;
         let which = DeviceUse { device: self.number << 2 | ways, exposed };
         if let Some(attached) = memory.attached(which) {
             let attached: Arc<dyn Any + Send + Sync> = attached;
-            if let Ok(attached) = attached.downcast() {
-                return Ok(attached);
-            }
+            // One that could not be ended must not be used again, though it may still be there.
+            return attached
+                .downcast::<Attached>()
+                .ok()
+                .filter(|known| known.is_known())
+                .ok_or(Error::Revoked);
         }
-        let attached = Attached::register(&self.domain, memory, access)?;
+        let attached = Attached::register(&self.domain, memory, length, access)?;
         if !memory.attach(which, attached.clone()) {
             if !attached.end() {
                 // The device may still know it: it must never be unmapped.

@@ -37,35 +37,41 @@ pub struct Attached {
 }
 
 impl Attached {
-    /// Registers a memory, which the caller has to keep until [`Attachment::end`] says true: best by [`Memory::attach`].
+    /// Registers the first bytes of a memory, which the caller has to keep until [`Attachment::end`] says true: best by [`Memory::attach`].
     ///
     /// # Errors
     /// As [`super::MemoryRegion::register`].
     pub(super) fn register(
         domain: &Arc<ProtectionDomain>,
         memory: &Memory,
+        length: usize,
         access: Access,
     ) -> Result<Arc<Self>, Error> {
         let device = domain.device();
-        let limit = usize::try_from(device.limits().region_length).unwrap_or(usize::MAX);
-        if memory.length() > limit {
-            return Err(Error::TooMuch { what: "bytes of a memory region", value: memory.length(), limit });
+        let limit = usize::try_from(device.limits().region_length).unwrap_or(usize::MAX).min(memory.length());
+        if length > limit {
+            return Err(Error::TooMuch { what: "bytes of a memory region", value: length, limit });
         }
         let (start, flags) = (memory.address(), access.flags() as c_int);
         // SAFETY: the mapping is valid for its length, and stays so until this registration has ended (see the module's invariant;
         // the callers, both in `adapter.rs`, attach it to the memory or end it at once).
-        let raw = unsafe { (device.library().reg_mr)(domain.raw(), start.cast(), memory.length(), flags) };
+        let raw = unsafe { (device.library().reg_mr)(domain.raw(), start.cast(), length, flags) };
         let raw = NonNull::new(raw).ok_or_else(|| device.failed("register memory (see `ulimit -l`)"))?;
         // SAFETY: the library filled it in and does not change it.
         let (local_key, remote_key) = unsafe { ((*raw.as_ptr()).lkey, (*raw.as_ptr()).rkey) };
         Ok(Arc::new(Self {
             state: Mutex::new(State::Known(raw)),
             start: start.addr() as u64,
-            length: memory.length(),
+            length,
             local_key,
             remote_key,
             domain: domain.clone(),
         }))
+    }
+
+    /// True until it is ended.
+    pub(super) fn is_known(&self) -> bool {
+        matches!(*self.state.lock(), State::Known(_))
     }
 
     /// What a peer must know to reach it: address and key.

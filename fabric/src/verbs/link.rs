@@ -95,11 +95,6 @@ impl VerbsLink {
         })
     }
 
-    /// The other end's number for the rail that it leads to.
-    pub fn their_rail(&self) -> u8 {
-        self.their_rail
-    }
-
     fn take_in(&mut self, sink: &mut dyn Sink) -> Result<bool, LinkError> {
         for _ in 0..POLLS_MAX {
             // What was seen when it was armed comes first.

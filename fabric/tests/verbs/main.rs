@@ -2,9 +2,11 @@
 //! passes, unless SSI_VERBS_VM=1 says that there must be some.
 
 mod atomics;
+mod ends;
 mod failures;
 mod machine;
 mod messages;
 mod one_sided;
 mod ports;
+mod provider;
 mod world;
