@@ -8,6 +8,7 @@ mod buffers;
 
 pub use buffers::{Buffers, RECEIVE_BYTES};
 
+use crate::tcp::Ring;
 use rustix::event::epoll;
 use std::collections::BTreeMap;
 use std::io;
@@ -41,16 +42,69 @@ pub struct Reactor {
     streams: BTreeMap<Token, bool>,
     hung_up: usize,
     buffers: Arc<Buffers>,
+    ring: Option<Box<Ring>>,
 }
 
+/// How the bytes of streams move.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Io {
+    /// Readiness by epoll, then send(2) and recv(2).
+    Epoll,
+    /// io_uring.
+    Uring,
+}
+
+impl Io {
+    /// What the environment variable `SSI_FABRIC_IO` says (`epoll` or `uring`); else epoll.
+    pub fn chosen() -> Io {
+        match std::env::var("SSI_FABRIC_IO").as_deref() {
+            Ok("uring") => Io::Uring,
+            _ => Io::Epoll,
+        }
+    }
+}
+
+/// The token of the ring, which no caller uses.
+const RING: Token = Token(u64::MAX);
+
 impl Reactor {
-    /// An empty set.
+    /// An empty set; streams move as [`Io::chosen`] says.
     ///
     /// # Errors
     /// The system gives no descriptor.
     pub fn new() -> io::Result<Reactor> {
+        Reactor::with(Io::chosen())
+    }
+
+    /// An empty set. Where io_uring is forbidden or too old, streams move by epoll all the same.
+    ///
+    /// # Errors
+    /// The system gives no descriptor.
+    pub fn with(io: Io) -> io::Result<Reactor> {
         let set = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-        Ok(Reactor { set, streams: BTreeMap::new(), hung_up: 0, buffers: Arc::default() })
+        let ring = match io {
+            Io::Epoll => None,
+            Io::Uring => Ring::new()
+                .inspect_err(|error| tracing::info!(%error, "no io_uring here: streams move by epoll"))
+                .ok(),
+        };
+        let mut reactor =
+            Reactor { set, streams: BTreeMap::new(), hung_up: 0, buffers: Arc::default(), ring: None };
+        if let Some(ring) = ring {
+            reactor.watch_level(&ring, RING)?;
+            reactor.ring = Some(Box::new(ring));
+        }
+        Ok(reactor)
+    }
+
+    /// How the bytes of streams move.
+    pub fn io(&self) -> Io {
+        if self.ring.is_some() { Io::Uring } else { Io::Epoll }
+    }
+
+    /// The ring, if streams move by it.
+    pub(crate) fn ring(&mut self) -> Option<&mut Ring> {
+        self.ring.as_deref_mut()
     }
 
     /// The buffers that links of this reactor share.
@@ -119,6 +173,7 @@ impl Reactor {
     /// # Errors
     /// epoll_wait(2); an interruption is none, it reports nothing.
     pub fn wait(&mut self, longest: Option<Duration>, out: &mut Vec<Ready>) -> io::Result<()> {
+        let longest = if self.tell_news(out) { Some(Duration::ZERO) } else { longest };
         let longest = longest.map(|length| rustix::time::Timespec {
             tv_sec: i64::try_from(length.as_secs()).unwrap_or(i64::MAX),
             tv_nsec: i64::from(length.subsec_nanos()),
@@ -132,6 +187,9 @@ impl Reactor {
         };
         for event in events {
             let (token, flags) = (Token(event.data.u64()), event.flags);
+            if token == RING {
+                continue;
+            }
             let over = epoll::EventFlags::HUP | epoll::EventFlags::ERR | epoll::EventFlags::RDHUP;
             if flags.intersects(over)
                 && let Some(seen) = self.streams.get_mut(&token)
@@ -144,7 +202,17 @@ impl Reactor {
                 writable: flags.intersects(epoll::EventFlags::OUT | over),
             });
         }
+        self.tell_news(out);
         Ok(())
+    }
+
+    /// Reports streams for which the ring has done something; true if there are any.
+    fn tell_news(&mut self, out: &mut Vec<Ready>) -> bool {
+        let Some(ring) = &mut self.ring else { return false };
+        ring.reap();
+        let before = out.len();
+        ring.tell(|token| out.push(Ready { token, readable: true, writable: true }));
+        out.len() > before
     }
 }
 

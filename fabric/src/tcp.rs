@@ -11,6 +11,7 @@ mod inbox;
 mod outbox;
 mod parcel;
 pub mod record;
+mod ring;
 mod seal;
 mod sys;
 #[cfg(test)]
@@ -18,6 +19,7 @@ mod tests;
 mod tuning;
 
 pub use outbox::ROOM_BYTES;
+pub(crate) use ring::Ring;
 pub use seal::KEY_BYTES;
 pub use tuning::tune;
 
@@ -49,8 +51,10 @@ pub enum Protection {
 
 /// A link over a connected stream.
 pub struct TcpLink {
-    socket: OwnedFd,
+    socket: Arc<OwnedFd>,
     token: Token,
+    /// The stream's number in the reactor's ring, if it moves by that.
+    stream: Option<usize>,
     outbox: Outbox,
     inbox: Inbox,
     traffic: Traffic,
@@ -71,8 +75,19 @@ impl TcpLink {
         protection: Protection,
         early: Vec<u8>,
     ) -> io::Result<TcpLink> {
-        rustix::io::ioctl_fionbio(&socket, true)?;
-        reactor.watch_stream(&socket, token)?;
+        let socket = Arc::new(socket);
+        let stream = match reactor.ring() {
+            Some(ring) => {
+                // The ring waits where a socket would block; of one that never does it would only hear that it does not.
+                rustix::io::ioctl_fionbio(&socket, false)?;
+                Some(ring.open(socket.clone(), token)?)
+            }
+            None => {
+                rustix::io::ioctl_fionbio(&socket, true)?;
+                reactor.watch_stream(&socket, token)?;
+                None
+            }
+        };
         let (sealer, opener) = match protection {
             Protection::Sealed { send, receive } => (Some(Sealer::new(&send)), Some(Opener::new(&receive))),
             Protection::Plain => (None, None),
@@ -80,6 +95,7 @@ impl TcpLink {
         Ok(TcpLink {
             socket,
             token,
+            stream,
             outbox: Outbox::new(sealer, reactor.buffers().clone()),
             inbox: Inbox::new(opener, &early, reactor.buffers()),
             traffic: Traffic::default(),
@@ -144,12 +160,105 @@ impl TcpLink {
         Ok(true)
     }
 
+    /// As `send_all`, by the ring: what waits becomes one parcel, and the next when that is sent.
+    fn send_by(&mut self, ring: &mut Ring, stream: usize) -> Result<(), LinkError> {
+        self.outbox.end();
+        loop {
+            ring.reap();
+            self.settle(ring, stream)?;
+            let Some(parcel) = self.outbox.take() else {
+                ring.looked(stream);
+                return Ok(());
+            };
+            // What the socket takes at once is sent when this returns.
+            ring.send(stream, parcel)?;
+        }
+    }
+
+    /// Takes back what the ring has sent.
+    fn settle(&mut self, ring: &mut Ring, stream: usize) -> Result<(), LinkError> {
+        while let Some(sent) = ring.sent(stream) {
+            let bytes = match (sent.outcome, sent.parcel) {
+                (Ok(bytes), None) => {
+                    self.outbox.sent(bytes);
+                    self.outbox.give_back(None);
+                    bytes
+                }
+                (Ok(bytes), Some(mut parcel)) => {
+                    self.outbox.sent(bytes);
+                    parcel.advance(bytes);
+                    if parcel.is_empty() {
+                        self.outbox.give_back(Some(parcel));
+                    } else {
+                        ring.send(stream, parcel)?;
+                    }
+                    bytes
+                }
+                (Err(error), Some(parcel)) => {
+                    ring.send_again(stream, parcel, error)?;
+                    0
+                }
+                (Err(error), None) => return Err(error.into()),
+            };
+            self.traffic.bytes_sent += bytes as u64;
+        }
+        Ok(())
+    }
+
+    /// As `take_in`, by the ring.
+    fn take_from(
+        &mut self,
+        reactor: &mut Reactor,
+        stream: usize,
+        sink: &mut dyn Sink,
+    ) -> Result<bool, LinkError> {
+        self.inbox.digest(sink)?;
+        let buffers = reactor.buffers().clone();
+        let Some(ring) = reactor.ring() else { return Ok(false) };
+        ring.reap();
+        self.settle(ring, stream)?;
+        let mut left = RECEIVE_BYTES_MAX;
+        while left > 0 {
+            let mut took = 0;
+            let inbox = &mut self.inbox;
+            if !ring.take(stream, |bytes| {
+                took = inbox.feed(bytes, &buffers);
+                took
+            }) {
+                ring.drained(stream).map_err(|error| match error.kind() {
+                    io::ErrorKind::UnexpectedEof => closed(),
+                    _ => error,
+                })?;
+                ring.looked(stream);
+                return Ok(false);
+            }
+            self.traffic.bytes_received += took as u64;
+            left = left.saturating_sub(took);
+            self.inbox.digest(sink)?;
+        }
+        Ok(true)
+    }
+
     /// Remembers why it is over.
     fn ended<T>(&mut self, result: Result<T, LinkError>) -> Result<T, LinkError> {
         if let Err(error) = &result {
             self.over = Some(error.clone());
         }
         result
+    }
+}
+
+/// The error of a link whose other end is gone.
+fn closed() -> io::Error {
+    io::Error::new(io::ErrorKind::UnexpectedEof, "the other end closed the connection")
+}
+
+impl Drop for TcpLink {
+    fn drop(&mut self) {
+        if self.stream.is_some() {
+            // The ring may still hold the socket, so letting go of it here would not end it. It may be over already, which is as good.
+            let _ = rustix::net::shutdown(&self.socket, rustix::net::Shutdown::Both);
+        }
     }
 }
 
@@ -167,11 +276,14 @@ impl Link for TcpLink {
         self.outbox.push(frame);
     }
 
-    fn flush(&mut self, _reactor: &mut Reactor) -> Result<(), LinkError> {
+    fn flush(&mut self, reactor: &mut Reactor) -> Result<(), LinkError> {
         if let Some(error) = &self.over {
             return Err(error.clone());
         }
-        let sent = self.send_all();
+        let sent = match (self.stream, reactor.ring()) {
+            (Some(stream), Some(ring)) => self.send_by(ring, stream),
+            _ => self.send_all(),
+        };
         self.ended(sent)
     }
 
@@ -180,17 +292,25 @@ impl Link for TcpLink {
             return Err(error.clone());
         }
         self.early = false;
-        let more = self.take_in(reactor, sink);
+        let more = match self.stream {
+            Some(stream) => self.take_from(reactor, stream, sink),
+            None => self.take_in(reactor, sink),
+        };
         self.inbox.rest(reactor.buffers());
         self.ended(more)
     }
 
-    fn arm(&mut self, _reactor: &mut Reactor) -> Result<bool, LinkError> {
-        match &self.over {
-            Some(error) => Err(error.clone()),
-            // What else comes makes an edge: the socket was drained when `receive` said so.
-            None => Ok(self.early),
+    fn arm(&mut self, reactor: &mut Reactor) -> Result<bool, LinkError> {
+        if let Some(error) = &self.over {
+            return Err(error.clone());
         }
+        if let (Some(stream), Some(ring)) = (self.stream, reactor.ring()) {
+            ring.reap();
+            // News of another link make no descriptor ready either: they were taken off the ring already.
+            return Ok(self.early || ring.holds(stream) || ring.has_news());
+        }
+        // What else comes makes an edge: the socket was drained when `receive` said so.
+        Ok(self.early)
     }
 
     fn forsake(&mut self, region: u64) {
@@ -202,8 +322,14 @@ impl Link for TcpLink {
     }
 
     fn close(&mut self, reactor: &mut Reactor) {
-        if let Err(error) = reactor.forget_stream(&self.socket, self.token) {
-            tracing::debug!(%error, "a socket was watched no more already");
+        self.over.get_or_insert_with(|| closed().into());
+        match (self.stream.take(), reactor.ring()) {
+            (Some(stream), Some(ring)) => ring.close(stream),
+            _ => {
+                if let Err(error) = reactor.forget_stream(&self.socket, self.token) {
+                    tracing::debug!(%error, "a socket was watched no more already");
+                }
+            }
         }
     }
 }

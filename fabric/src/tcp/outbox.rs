@@ -243,18 +243,22 @@ impl Outbox {
         }
     }
 
-    /// All that waits, to be sent by somebody else; until it is, there is no room. `None` if nothing waits.
+    /// All that waits, to be sent by somebody else; until it is, there is no room and nothing more is taken. `None` if nothing waits.
     pub fn take(&mut self) -> Option<Parcel> {
-        if self.parcel.is_empty() {
+        if self.blocked || self.parcel.is_empty() {
             return None;
         }
         self.blocked = true;
         Some(std::mem::take(&mut self.parcel))
     }
 
-    /// Says that a parcel of so many bytes was sent.
-    pub fn sent(&mut self, bytes: usize, parcel: Option<Parcel>) {
+    /// Says that so many bytes of the parcel that was taken were sent.
+    pub fn sent(&mut self, bytes: usize) {
         self.queued -= bytes;
+    }
+
+    /// The parcel that was taken is sent; its memory comes back, if nobody reads it any more.
+    pub fn give_back(&mut self, parcel: Option<Parcel>) {
         self.blocked = false;
         if let Some(mut parcel) = parcel {
             self.buffers.give_send(parcel.empty());

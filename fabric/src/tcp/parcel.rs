@@ -2,7 +2,7 @@
 //!
 //! Invariant: `parts` names every byte of `copied` that was not sent, in order, and no part is empty.
 
-use super::sys::Gather;
+use super::sys::{GATHER_MAX, Gather, Stretch};
 use crate::region::Span;
 use bytes::{Buf, Bytes};
 use std::collections::VecDeque;
@@ -34,6 +34,16 @@ impl Parcel {
         self.parts.is_empty()
     }
 
+    /// Bytes of memory that is lent.
+    pub fn lent_bytes(&self) -> usize {
+        let lent = self.parts.iter().map(|part| match part {
+            Part::Copied(_) => 0,
+            Part::Held(bytes) => bytes.len(),
+            Part::Piece(span) => span.length(),
+        });
+        lent.sum()
+    }
+
     /// Says that so many bytes were appended to `copied`.
     pub fn copied_more(&mut self, bytes: usize) {
         match self.parts.back_mut() {
@@ -44,23 +54,25 @@ impl Parcel {
         }
     }
 
-    /// What goes next; nothing if all is sent.
+    /// What is to be sent, from where it lies.
+    pub fn places(&self) -> impl Iterator<Item = Stretch<'_>> {
+        let mut copied = &self.copied[self.sent..];
+        self.parts.iter().map(move |part| match part {
+            Part::Copied(length) => {
+                let (bytes, rest) = copied.split_at(*length);
+                copied = rest;
+                Stretch::Bytes(bytes)
+            }
+            Part::Held(bytes) => Stretch::Bytes(bytes),
+            Part::Piece(span) => Stretch::Span(span),
+        })
+    }
+
+    /// What goes next in one call; nothing if all is sent.
     pub fn gather(&self) -> Gather<'_> {
         let mut gather = Gather::new();
-        let mut copied = &self.copied[self.sent..];
-        for part in &self.parts {
-            if gather.is_full() {
-                break;
-            }
-            match part {
-                Part::Copied(length) => {
-                    let (bytes, rest) = copied.split_at(*length);
-                    copied = rest;
-                    gather.add(bytes);
-                }
-                Part::Held(bytes) => gather.add(bytes),
-                Part::Piece(span) => gather.add_span(span),
-            }
+        for stretch in self.places().take(GATHER_MAX) {
+            gather.add(stretch);
         }
         gather
     }

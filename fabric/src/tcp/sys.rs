@@ -1,6 +1,8 @@
 //! The system calls that move bytes from and into memory which is no Rust slice: regions, and room that holds nothing yet.
 #![allow(unsafe_code)]
 
+pub mod uring;
+
 use crate::region::Span;
 use bytes::BytesMut;
 use std::io;
@@ -8,8 +10,26 @@ use std::marker::PhantomData;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 /// The most parts that one call sends.
-const GATHER_MAX: usize = 32;
+pub const GATHER_MAX: usize = 32;
 const NOTHING: libc::iovec = libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 };
+
+/// Bytes that lie behind each other in memory.
+pub enum Stretch<'a> {
+    /// In Rust's.
+    Bytes(&'a [u8]),
+    /// In a region's.
+    Span(&'a Span),
+}
+
+impl Stretch<'_> {
+    fn iovec(&self) -> libc::iovec {
+        let (start, length) = match self {
+            Stretch::Bytes(bytes) => (bytes.as_ptr().cast_mut(), bytes.len()),
+            Stretch::Span(span) => (span.address(), span.length()),
+        };
+        libc::iovec { iov_base: start.cast(), iov_len: length }
+    }
+}
 
 /// Parts of memory that are sent one after the other. They stay where they are as long as it lives.
 pub struct Gather<'a> {
@@ -25,30 +45,17 @@ impl<'a> Gather<'a> {
         Gather { parts: [NOTHING; GATHER_MAX], count: 0, bytes: 0, memory: PhantomData }
     }
 
-    /// True if it takes no more parts.
-    pub fn is_full(&self) -> bool {
-        self.count == GATHER_MAX
-    }
-
     /// Bytes in all.
     pub fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// One more part.
-    pub fn add(&mut self, bytes: &'a [u8]) {
-        self.part(bytes.as_ptr().cast_mut(), bytes.len());
-    }
-
-    /// One more part.
-    pub fn add_span(&mut self, span: &'a Span) {
-        self.part(span.address(), span.length());
-    }
-
-    fn part(&mut self, start: *mut u8, length: usize) {
-        self.parts[self.count] = libc::iovec { iov_base: start.cast(), iov_len: length };
+    /// One more part; at most [`GATHER_MAX`].
+    pub fn add(&mut self, stretch: Stretch<'a>) {
+        let part = stretch.iovec();
+        self.parts[self.count] = part;
         self.count += 1;
-        self.bytes += length;
+        self.bytes += part.iov_len;
     }
 }
 

@@ -5,7 +5,11 @@ use proptest::prelude::*;
 
 /// What a link says to these bytes, in order.
 fn outcome(sealed: bool, bytes: &[u8]) -> (End, Result<(), LinkError>) {
-    let (mut end, mut socket) = End::alone(sealed, false);
+    outcome_by(Io::Epoll, sealed, bytes)
+}
+
+fn outcome_by(io: Io, sealed: bool, bytes: &[u8]) -> (End, Result<(), LinkError>) {
+    let (mut end, mut socket) = End::alone(io, sealed, false);
     end.ear = Ear::with_region(7, 100_000);
     let mut rest = bytes;
     let mut result = Ok(());
@@ -26,7 +30,7 @@ fn a_record_that_was_changed_swapped_replayed_or_left_out_ends_the_link() {
     let long = request(3, &[5; 20_000], b"");
     let mut bytes = Vec::new();
     let frames = [request(1, b"pay 100", b""), long, piece(7, 0, 9000, 1), request(2, b"pay 200", b"")];
-    let (mut end, mut socket) = End::alone(true, true);
+    let (mut end, mut socket) = End::alone(Io::Epoll, true, true);
     for frame in frames {
         end.link.push(frame);
         end.flush();
@@ -73,8 +77,8 @@ fn a_link_that_is_over_stays_so() {
 
 #[test]
 fn a_record_longer_than_any_is_refused_before_it_comes() {
-    for sealed in [false, true] {
-        let (end, result) = outcome(sealed, &(0x0004_1000u32).to_le_bytes());
+    for (io, sealed) in WAYS {
+        let (end, result) = outcome_by(io, sealed, &(0x0004_1000u32).to_le_bytes());
         assert!(is_wire_error(&result) && end.ear.heard.is_empty());
     }
 }
@@ -93,9 +97,9 @@ fn bytes_of_a_piece_that_nobody_announced_are_refused() {
 
 #[test]
 fn an_end_that_closes_is_lost_and_what_came_before_is_heard() {
-    for cut in [0, 1, 60, 5000] {
+    for (cut, io) in [0, 1, 60, 5000].into_iter().flat_map(|cut| [(cut, Io::Epoll), (cut, Io::Uring)]) {
         let bytes = wire(&[request(1, b"one", b""), piece(7, 0, 9000, 1)], false);
-        let (mut end, mut socket) = End::alone(false, false);
+        let (mut end, mut socket) = End::alone(io, false, false);
         give(&mut socket, &bytes[..cut]);
         drop(socket);
         let mut ready = Vec::new();

@@ -21,8 +21,8 @@ fn streams() -> (TcpStream, TcpStream) {
     (ours, theirs)
 }
 
-fn link(stream: TcpStream, sealed: bool, first: bool) -> (TcpLink, Reactor) {
-    let mut reactor = Reactor::new().unwrap();
+fn link(stream: TcpStream, (io, sealed): (Io, bool), first: bool) -> (TcpLink, Reactor) {
+    let mut reactor = reactor(io);
     let stream = OwnedFd::from(stream);
     let link = TcpLink::new(stream, Token(1), &mut reactor, protection(sealed, first), Vec::new()).unwrap();
     (link, reactor)
@@ -79,10 +79,10 @@ fn smallest(times: impl Iterator<Item = Duration>) -> Duration {
 }
 
 /// The median round trip of `batch` frames of 64 bytes at once.
-fn ping_pong(sealed: bool, spin: bool, batch: usize) -> Duration {
+fn ping_pong(way: (Io, bool), spin: bool, batch: usize) -> Duration {
     let (ours, theirs) = streams();
     let echo = std::thread::spawn(move || {
-        let (mut link, mut reactor) = link(theirs, sealed, false);
+        let (mut link, mut reactor) = link(theirs, way, false);
         let (mut count, mut next) = (Count::default(), batch);
         let frame = request(0, &[1; 64], b"");
         while until(&mut link, &mut reactor, &mut count, next, spin) {
@@ -91,7 +91,7 @@ fn ping_pong(sealed: bool, spin: bool, batch: usize) -> Duration {
             next += batch;
         }
     });
-    let (mut link, mut reactor) = link(ours, sealed, true);
+    let (mut link, mut reactor) = link(ours, way, true);
     let mut count = Count::default();
     let frame = request(0, &[1; 64], b"");
     let mut times: Vec<Duration> = (1..=ROUNDS / batch)
@@ -144,11 +144,11 @@ fn bare_ping_pong(spin: bool) -> Duration {
 }
 
 /// How long writes of 1 MiB take, eight at once, each answered by a small frame.
-fn writes(sealed: bool) -> Duration {
+fn writes(way: (Io, bool)) -> Duration {
     const MEBIBYTE: usize = 1 << 20;
     let (ours, theirs) = streams();
     let target = std::thread::spawn(move || {
-        let (mut link, mut reactor) = link(theirs, sealed, false);
+        let (mut link, mut reactor) = link(theirs, way, false);
         let memory = Memory::new(REGION_BYTES).unwrap();
         let mut count = Count { region: Span::of(&memory, 0, REGION_BYTES), ..Count::default() };
         let mut done = 0;
@@ -167,7 +167,7 @@ fn writes(sealed: bool) -> Duration {
             }
         }
     });
-    let (mut link, mut reactor) = link(ours, sealed, true);
+    let (mut link, mut reactor) = link(ours, way, true);
     let memory = Memory::new(REGION_BYTES).unwrap();
     let region = Span::of(&memory, 0, REGION_BYTES).unwrap();
     region.fill(&vec![3; REGION_BYTES]);
@@ -246,10 +246,13 @@ fn ping_pong_of_64_bytes_against_bare_sockets() {
     let best = |one: &dyn Fn() -> Duration| smallest((0..REPEATS).map(|_| one()));
     println!("bare, blocking      {:?}", best(&|| bare_ping_pong(false)));
     println!("bare, spinning      {:?}", best(&|| bare_ping_pong(true)));
-    for sealed in [false, true] {
-        println!("sealed {sealed}: sleeping {:?}", best(&|| ping_pong(sealed, false, 1)));
-        println!("sealed {sealed}: spinning {:?}", best(&|| ping_pong(sealed, true, 1)));
-        println!("sealed {sealed}: 64 at once, each {:?}", best(&|| ping_pong(sealed, false, 64)) / 64);
+    for way in WAYS {
+        let (sleeping, spinning) = (best(&|| ping_pong(way, false, 1)), best(&|| ping_pong(way, true, 1)));
+        let each = best(&|| ping_pong(way, false, 64)) / 64;
+        println!(
+            "{:?}, sealed {}: sleeping {sleeping:?}, spinning {spinning:?}, 64 at once: each {each:?}",
+            way.0, way.1
+        );
     }
 }
 
@@ -257,13 +260,10 @@ fn ping_pong_of_64_bytes_against_bare_sockets() {
 fn writes_of_a_mebibyte_against_a_bare_socket() {
     for _ in 0..REPEATS {
         let (bare, bare_used) = rate(bare_copy);
-        let (plain, plain_used) = rate(|| writes(false));
-        let (sealed, sealed_used) = rate(|| writes(true));
-        println!(
-            "bare {bare:.0} MB/s, plain {plain:.0} ({:.2}), sealed {sealed:.0} ({:.2})",
-            plain / bare,
-            sealed / bare
-        );
-        println!("     {bare_used:.0} us/MiB, plain {plain_used:.0}, sealed {sealed_used:.0}; MB/s");
+        println!("bare: {bare:.0} MB/s, {bare_used:.0} us/MiB");
+        for way in WAYS {
+            let (ours, used) = rate(|| writes(way));
+            println!("{:?}, sealed {}: {ours:.0} MB/s ({:.2}), {used:.0} us/MiB", way.0, way.1, ours / bare);
+        }
     }
 }

@@ -77,10 +77,11 @@ proptest! {
             prop::collection::vec(1usize..5000, 1..20),
             prop::collection::vec(1usize..100_000, 1..20),
         ],
-        sealed in any::<bool>(),
+        way in prop::sample::select(WAYS.to_vec()),
     ) {
+        let (io, sealed) = way;
         let bytes = wire(&frames, sealed);
-        let (mut end, mut socket) = End::alone(sealed, false);
+        let (mut end, mut socket) = End::alone(io, sealed, false);
         end.ear = Ear::with_region(REGION, REGION_BYTES);
         deliver(&mut end, &mut socket, &bytes, &cuts);
 
@@ -98,9 +99,9 @@ proptest! {
 
 #[test]
 fn single_bytes_make_frames() {
-    for sealed in [false, true] {
+    for (io, sealed) in WAYS {
         let frames = [request(1, b"one", b"two"), piece(REGION, 3, 4096, 8), piece(REGION, 0, 3, 5)];
-        let (mut end, mut socket) = End::alone(sealed, false);
+        let (mut end, mut socket) = End::alone(io, sealed, false);
         end.ear = Ear::with_region(REGION, 5000);
         deliver(&mut end, &mut socket, &wire(&frames, sealed), &[1]);
         assert_eq!(end.ear.heard, frames.iter().map(heard_of).collect::<Vec<_>>());
@@ -112,9 +113,10 @@ fn single_bytes_make_frames() {
 fn bytes_that_the_handshake_read_too_far_come_first() {
     let frames = [request(1, b"early", b""), request(2, b"late", &[3; 30_000])];
     let bytes = wire(&frames, true);
-    for cut in [1, 20, 57, 58, 59, 2000, bytes.len()] {
+    for (at, cut) in [1, 20, 57, 58, 59, 2000, bytes.len()].into_iter().enumerate() {
+        let io = if at % 2 == 0 { Io::Uring } else { Io::Epoll };
         let (ours, mut theirs) = UnixStream::pair().unwrap();
-        let mut end = End::new(ours, protection(true, false), bytes[..cut].to_vec());
+        let mut end = End::new(io, ours, protection(true, false), bytes[..cut].to_vec());
         assert!(end.link.arm(&mut end.reactor).unwrap(), "nobody sleeps over them");
         end.receive().unwrap();
         assert!(!end.link.arm(&mut end.reactor).unwrap());
@@ -126,11 +128,11 @@ fn bytes_that_the_handshake_read_too_far_come_first() {
 
 #[test]
 fn a_piece_that_was_forsaken_touches_nothing_and_what_follows_comes() {
-    for sealed in [false, true] {
+    for (io, sealed) in WAYS {
         let frames = [piece(REGION, 0, 20_000, 8), request(1, b"after", b"")];
         let bytes = wire(&frames, sealed);
         for cut in [84, 104, 110, 5000, 12_000, bytes.len() - 60] {
-            let (mut end, mut socket) = End::alone(sealed, false);
+            let (mut end, mut socket) = End::alone(io, sealed, false);
             end.ear = Ear::with_region(REGION, 20_000);
             assert_eq!(give(&mut socket, &bytes[..cut]), cut);
             end.receive().unwrap();
@@ -142,7 +144,10 @@ fn a_piece_that_was_forsaken_touches_nothing_and_what_follows_comes() {
             // Before its frame has come there is no piece to forsake: the sink is asked where it goes when it comes.
             let asked = cut < if sealed { 100 } else { 84 };
             let meant = if asked { 8 } else { 1 };
-            assert!(end.ear.bytes(REGION).iter().all(|byte| *byte == meant), "cut at {cut}, sealed {sealed}");
+            assert!(
+                end.ear.bytes(REGION).iter().all(|byte| *byte == meant),
+                "cut at {cut}, sealed {sealed}, {io:?}"
+            );
             assert_eq!(end.ear.heard.last(), Some(&heard_of(&frames[1])));
             assert_eq!(end.ear.heard.len(), if asked { 2 } else { 1 });
         }
@@ -151,7 +156,7 @@ fn a_piece_that_was_forsaken_touches_nothing_and_what_follows_comes() {
 
 #[test]
 fn memory_can_be_forsaken_too() {
-    let (mut end, mut socket) = End::alone(false, false);
+    let (mut end, mut socket) = End::alone(Io::Epoll, false, false);
     end.ear = Ear::with_region(REGION, 20_000);
     let bytes = wire(&[piece(REGION, 0, 20_000, 8)], false);
     give(&mut socket, &bytes[..9000]);
