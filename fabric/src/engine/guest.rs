@@ -4,7 +4,7 @@
 
 use super::{Alarm, Engine};
 use crate::Peer;
-use crate::session::{Callee, Grants, LinkId};
+use crate::session::{Callee, Grants, Lane, LinkId};
 use crate::transfer::Target;
 use base::time::Time;
 use slab::Slab;
@@ -113,6 +113,20 @@ impl Engine {
         }
         // What it was to carry goes on over those that are left.
         links.into_iter().for_each(|link| self.links.mark(link));
+    }
+
+    /// What a guest reads goes over all rails of the best provider that he has.
+    pub(super) fn share_reads(&mut self, at: usize) {
+        let Some(guest) = self.guests.at(at).filter(|guest| guest.links.len() > 1 && guest.target.has_next())
+        else {
+            return;
+        };
+        let bulk = |id: &LinkId| self.links.at(*id).filter(|linked| linked.lane == Lane::Bulk);
+        let provider = |id: &LinkId| Some(bulk(id)?.link()?.provider());
+        let Some(best) = guest.links.iter().filter_map(provider).min() else { return };
+        let rails: Vec<LinkId> =
+            guest.links.iter().filter(|id| provider(id) == Some(best)).copied().collect();
+        rails.into_iter().for_each(|id| self.links.mark(id));
     }
 
     /// A guest has been without links for long: what he asked is forgotten.

@@ -240,6 +240,7 @@ impl Engine {
                 for Start { turn, service, message, .. } in self.starts.drain(..) {
                     self.errands.inbox.push(Arrived { guest: at, session, turn, from, service, message });
                 }
+                self.share_reads(at);
             }
         }
         self.links.mark(id);
@@ -382,6 +383,11 @@ impl Engine {
                 let _ = link.flush(&mut self.reactor);
             }
             link.close(&mut self.reactor);
+            if let Side::Out(at) = linked.side
+                && let Some(remote) = self.remotes.get_mut(at)
+            {
+                remote.carried += link.traffic();
+            }
         }
         self.release(linked.token);
         for list in [&mut self.links.dirty, &mut self.links.again, &mut self.links.disarmed] {

@@ -7,7 +7,7 @@ use crate::frame::Verdict;
 use crate::provider::Provider;
 use crate::region::{RemoteKey, Span};
 use crate::session::{Lane, Outgoing, Ticket};
-use crate::transfer::TransferOp;
+use crate::transfer::{NotTaken, PIECES_MAX, TransferOp};
 use crate::{Error, Message, Peer, Priority, Refusal, ServiceId, Stage, Target};
 use base::time::Time;
 use std::io;
@@ -112,9 +112,17 @@ impl Engine {
         };
         let ticket = self.calls.open(about);
         let remote = &mut self.remotes[at];
-        if remote.initiator.submit(ticket, TransferOp { write, key, offset, pieces, notify }).is_err() {
-            let outcome = Err(Error::Busy(target(remote)));
-            self.calls.settle(ticket, outcome, &mut self.errands.wakes);
+        let count = pieces.len();
+        if let Err(why) = remote.initiator.submit(ticket, TransferOp { write, key, offset, pieces, notify }) {
+            let error = match (target(remote), why) {
+                (target, NotTaken::Full) => Error::Busy(target),
+                (target, NotTaken::Refused(Verdict::OutOfBounds)) => Error::OutOfBounds { target },
+                (target, NotTaken::Refused(_)) => Error::Denied { target },
+                (_, NotTaken::TooManyPieces) => {
+                    Error::TooLong { part: "pieces", bytes: count, max: PIECES_MAX }
+                }
+            };
+            self.calls.settle(ticket, Err(error), &mut self.errands.wakes);
             return Ok(ticket);
         }
         self.mark_carrying(at, Lane::Bulk);
@@ -138,6 +146,13 @@ impl Engine {
                 return Err(Error::Unreachable { target, source });
             }
             self.dial_lane(at, lane, true, now);
+            // A way that does not even begin leaves it to the next best; the last try sets an alarm.
+            let ways = self.remotes[at].ways.len();
+            for _ in 0..ways {
+                if !self.remotes[at].is_dialling(lane) {
+                    self.dial_lane(at, lane, false, now);
+                }
+            }
         }
         Ok(())
     }

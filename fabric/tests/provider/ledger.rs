@@ -130,7 +130,8 @@ impl Ledger {
         self.channels.iter().all(|channel| {
             let channel = channel.lock();
             let started: HashSet<u64> = channel.started.iter().copied().collect();
-            let missing = |(number, ending): (u64, &Ending)| *ending == Ending::Once && !started.contains(&number);
+            let missing =
+                |(number, ending): (u64, &Ending)| *ending == Ending::Once && !started.contains(&number);
             !(0..).zip(&channel.sent).any(missing)
         })
     }

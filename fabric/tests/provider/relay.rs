@@ -43,6 +43,7 @@ struct Orders {
     closed: Mutex<bool>,
     bytes: Mutex<u64>,
     connections: Mutex<u64>,
+    heard: Mutex<Option<Arc<Mutex<Vec<u8>>>>>,
 }
 
 impl Orders {
@@ -88,6 +89,7 @@ impl Relay {
             closed: Mutex::new(false),
             bytes: Mutex::new(0),
             connections: Mutex::new(0),
+            heard: Mutex::new(None),
         });
         let address = listener.local_addr().expect("it is bound");
         let accepting = tokio::spawn(accept(listener, orders.clone()));
@@ -118,6 +120,11 @@ impl Relay {
     /// New connections go there.
     pub fn lead_to(&self, target: SocketAddr) {
         *self.orders.target.lock() = target;
+    }
+
+    /// Whatever passes from now on, both ways.
+    pub fn listen(&self) -> Arc<Mutex<Vec<u8>>> {
+        self.orders.heard.lock().get_or_insert_default().clone()
     }
 
     /// Connections so far.
@@ -169,8 +176,11 @@ async fn pass(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, orders: &Orders) 
             return Ok(());
         };
         held.wait_for(|held| !held).await.map_err(|_| Cut)?;
-        to.write_all(&portion[..read]).await.map_err(|_| Cut)?;
         *orders.bytes.lock() += read as u64;
+        to.write_all(&portion[..read]).await.map_err(|_| Cut)?;
+        if let Some(heard) = &*orders.heard.lock() {
+            heard.lock().extend_from_slice(&portion[..read]);
+        }
         left -= read as u64;
         if left > 0 {
             continue;
