@@ -5,7 +5,6 @@ use crate::{Message, Peer, Reply, Service, ServiceId};
 use base::limits::{BULK_BYTES_MAX, HEAD_BYTES_MAX};
 use futures_util::FutureExt;
 use parking_lot::RwLock;
-use std::collections::HashMap;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
@@ -26,18 +25,29 @@ pub enum Started {
 /// The services that an endpoint offers.
 #[derive(Default)]
 pub struct Services {
-    by_number: RwLock<HashMap<u16, Arc<dyn Service>>>,
+    /// Few, so that looking through them is quicker than a table.
+    offered: RwLock<Vec<(ServiceId, Arc<dyn Service>)>>,
 }
 
 impl Services {
     /// Offers `handler` as `service`, in place of what was offered before.
     pub fn offer(&self, service: ServiceId, handler: Arc<dyn Service>) {
-        self.by_number.write().insert(service.0, handler);
+        let mut offered = self.offered.write();
+        let former = match offered.iter_mut().find(|(number, _)| *number == service) {
+            Some((_, former)) => Some(std::mem::replace(former, handler)),
+            None => {
+                offered.push((service, handler));
+                None
+            }
+        };
+        // A handler may hold the endpoint: it is dropped outside the lock.
+        drop(offered);
+        drop(former);
     }
 
     /// Offers nothing any more.
     pub fn clear(&self) {
-        let all = std::mem::take(&mut *self.by_number.write());
+        let all = std::mem::take(&mut *self.offered.write());
         // A handler may hold the endpoint: it is dropped outside the lock.
         drop(all);
     }
@@ -45,7 +55,8 @@ impl Services {
     /// Starts a request: calls the service and, if it does not answer at once, polls its future once, here and now, so that requests
     /// are started in the order of these calls. What the future waits for then wakes whoever runs it from here on.
     pub fn start(&self, service: ServiceId, from: Peer, request: Message) -> Started {
-        let Some(handler) = self.by_number.read().get(&service.0).cloned() else {
+        let handler = self.offered.read().iter().find(|(number, _)| *number == service).map(|(_, it)| it.clone());
+        let Some(handler) = handler else {
             return Started::Done((Verdict::NoService, Message::default()));
         };
         let work = match catch_unwind(AssertUnwindSafe(|| handler.handle(from, request))) {

@@ -105,17 +105,15 @@ impl Shared {
 
     /// Does something with the engine, sends what comes of it, and does what it has to be done outside.
     pub fn with<R>(self: &Arc<Shared>, work: impl FnOnce(&mut Engine, Time) -> R) -> R {
+        // Whoever drives sends what was collected when it has collected all.
+        let drives = matches!(self.driven, Driven::ByCaller) && self.seat.is_ours();
         let mut engine = self.engine.lock();
         let now = self.now();
-        let before = engine.earliest();
+        let before = if drives { None } else { engine.earliest() };
         let result = work(&mut engine, now);
-        // Whoever drives sends what was collected when it has collected all.
-        let sooner = match &self.driven {
-            Driven::ByCaller if self.seat.is_ours() => false,
-            _ => {
-                engine.pump(now);
-                engine.earliest() < before || before.is_none() && engine.earliest().is_some()
-            }
+        let sooner = !drives && {
+            engine.pump(now);
+            engine.earliest().is_some_and(|earliest| before.is_none_or(|before| earliest < before))
         };
         let errands = (!engine.errands.is_empty()).then(|| std::mem::take(&mut engine.errands));
         drop(engine);
@@ -144,14 +142,20 @@ impl Shared {
     /// One turn of the engine by whoever drives, and its errands. Tells whether there is more to do at once.
     pub fn turn(self: &Arc<Shared>, errands: &mut Errands, glance: bool) -> bool {
         let mut engine = self.engine.lock();
-        let now = self.now();
-        engine.pump(now);
-        let more = if glance { engine.glance(now) } else { engine.turn(now) };
+        let more = if glance {
+            engine.glance()
+        } else {
+            let now = self.now();
+            engine.pump(now);
+            engine.turn(now)
+        };
+        if engine.errands.is_empty() {
+            return more;
+        }
         std::mem::swap(&mut engine.errands, errands);
         drop(engine);
-        let busy = !errands.is_empty();
         self.run(errands);
-        more || busy
+        true
     }
 
     /// How long whoever drives may sleep; `None`: until something is ready.
@@ -184,7 +188,7 @@ impl Shared {
             for (turn, (verdict, message)) in answers.drain(..) {
                 engine.answer(turn, verdict, message);
             }
-            engine.pump(self.now());
+            engine.pump_now();
         }
         errands.answers = answers;
     }

@@ -16,7 +16,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::{Relaxed, SeqCst}};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::Thread;
 use std::time::Duration;
@@ -82,6 +82,8 @@ pub struct Seat {
     /// The engine's reactor, to sleep on without its lock.
     reactor: OwnedFd,
     standing: Mutex<Vec<Thread>>,
+    /// How many run or arrive.
+    works: AtomicUsize,
     arriving: Mutex<Vec<Work>>,
     running: Mutex<FuturesUnordered<Work>>,
 }
@@ -115,6 +117,7 @@ impl Seat {
             bell: Arc::new(bell),
             reactor: reactor.as_fd().try_clone_to_owned()?,
             standing: Mutex::default(),
+            works: AtomicUsize::new(0),
             arriving: Mutex::default(),
             running: Mutex::default(),
         })
@@ -132,6 +135,7 @@ impl Seat {
 
     /// Runs something beside what the seat's owner waits for.
     pub fn spawn(&self, work: Work) {
+        self.works.fetch_add(1, SeqCst);
         self.arriving.lock().push(work);
         self.bell.ring();
     }
@@ -146,9 +150,14 @@ impl Seat {
 
     /// Goes on with what runs beside.
     pub(super) fn work(&self, context: &mut Context<'_>) {
+        if self.works.load(SeqCst) == 0 {
+            return;
+        }
         let mut running = self.running.lock();
         running.extend(self.arriving.lock().drain(..));
-        while !running.is_empty() && matches!(running.poll_next_unpin(context), Poll::Ready(Some(()))) {}
+        while !running.is_empty() && matches!(running.poll_next_unpin(context), Poll::Ready(Some(()))) {
+            self.works.fetch_sub(1, SeqCst);
+        }
     }
 
     /// Sleeps until the reactor or the bell says something.
@@ -248,7 +257,7 @@ fn drive<F: Future>(
     let (mut patience, mut glances) = (Patience { vain: 0 }, 0);
     bell.rung.store(true, SeqCst);
     loop {
-        if bell.rung.swap(false, SeqCst) {
+        if bell.rung.load(Relaxed) && bell.rung.swap(false, SeqCst) {
             seat.work(&mut context);
             if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
                 shared.turn(errands, true);
