@@ -24,7 +24,9 @@ const ROOM_BYTES: usize = 128 << 10;
 /// Messages that are posted at once.
 const BATCH: usize = 16;
 /// One-sided operations under way.
-pub const WORKS_MAX: usize = 8;
+pub const WORKS_MAX: usize = 32;
+/// Bytes of them, but for what the last went over it: enough for any wire, and few enough that rails share what is long.
+const WORK_BYTES_MAX: usize = 2 << 20;
 
 /// What is under way and keeps memory.
 enum Kept {
@@ -56,6 +58,7 @@ pub struct Outgoing {
     /// By the order of their requests.
     kept: VecDeque<(u64, Kept)>,
     works: usize,
+    work_bytes: usize,
     /// Messages that the other end has buffers for.
     allowed: u32,
     sent: u32,
@@ -79,6 +82,7 @@ impl Outgoing {
             short: Vec::with_capacity(256),
             kept: VecDeque::new(),
             works: 0,
+            work_bytes: 0,
             allowed,
             sent: 0,
             taken: 0,
@@ -104,6 +108,9 @@ impl Outgoing {
 
     /// Operations that may still be posted.
     pub fn work_room(&self) -> usize {
+        if self.work_bytes >= WORK_BYTES_MAX {
+            return 0;
+        }
         (WORKS_MAX - self.works).min(self.pair.room() as usize)
     }
 
@@ -260,6 +267,7 @@ impl Outgoing {
         let sequence = self.pair.post(&[Request::signalled(operation)])?;
         self.kept.push_back((sequence, Kept::Work { work, write, span: span.clone() }));
         self.works += 1;
+        self.work_bytes += span.length();
         Ok(())
     }
 
@@ -271,6 +279,7 @@ impl Outgoing {
                 Some((_, Kept::Slot(slot))) => self.free.push(slot),
                 Some((_, Kept::Work { work, write, span })) => {
                     self.works -= 1;
+                    self.work_bytes -= span.length();
                     tell(Done { work, read: if write { 0 } else { span.length() } });
                 }
                 None => return,

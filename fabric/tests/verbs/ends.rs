@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 /// The end of every wait: an emulated machine is slow.
 pub const SOON: Duration = Duration::from_secs(30);
 pub const ECHO: ServiceId = ServiceId(100);
+pub const SILENT: ServiceId = ServiceId(101);
 pub const PRIORITIES: [Priority; 4] = [Priority::Control, Priority::Lock, Priority::Meta, Priority::Data];
 
 pub fn peer(node: u32) -> Peer {
@@ -25,6 +26,15 @@ struct Echo;
 impl Service for Echo {
     fn handle(self: Arc<Self>, _: Peer, request: Message) -> Reply {
         Reply::Now(request)
+    }
+}
+
+/// Never answers.
+pub struct Silent;
+
+impl Service for Silent {
+    fn handle(self: Arc<Self>, _: Peer, _: Message) -> Reply {
+        Reply::later(std::future::pending())
     }
 }
 
