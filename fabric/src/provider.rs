@@ -128,6 +128,15 @@ pub struct Traffic {
     pub bytes_received: u64,
 }
 
+impl std::ops::AddAssign for Traffic {
+    fn add_assign(&mut self, more: Traffic) {
+        self.frames_sent += more.frames_sent;
+        self.frames_received += more.frames_received;
+        self.bytes_sent += more.bytes_sent;
+        self.bytes_received += more.bytes_received;
+    }
+}
+
 /// One authenticated way to one peer. Never blocks.
 pub trait Link: Send {
     /// What carries it.

@@ -25,21 +25,32 @@ pub fn fabric(endpoint: &Endpoint, began: Instant) -> Fabric {
 }
 
 fn peer(peer: &PeerStatus) -> FabricPeer {
-    let state = match (peer.down, peer.connected) {
-        (true, _) => "declared down",
-        (false, true) => "up",
-        (false, false) => "not connected",
-    };
     FabricPeer {
         peer: peer.peer.to_string(),
         address: peer.address.map(|address| address.to_string()).unwrap_or_default(),
-        state: state.into(),
+        state: state(peer).into(),
         in_flight: peer.in_flight as u64,
         calls: peer.calls,
         sent: peer.bytes_sent,
         received: peer.bytes_received,
         rails: peer.links.iter().map(rail).collect(),
         channels: peer.channels.iter().map(channel).collect(),
+    }
+}
+
+/// The best that can be said of a peer's lanes.
+fn state(peer: &PeerStatus) -> &'static str {
+    let any = |states: &[RailState]| peer.links.iter().any(|link| states.contains(&link.state));
+    if peer.down {
+        "declared down"
+    } else if any(&[RailState::Calls, RailState::Bulk, RailState::Standby]) {
+        "up"
+    } else if any(&[RailState::Connecting]) {
+        "connecting"
+    } else if any(&[RailState::Failed]) {
+        "not reached"
+    } else {
+        "idle"
     }
 }
 

@@ -38,7 +38,7 @@ pub struct FabricPeer {
     /// Its first address.
     #[prost(string, tag = "2")]
     pub address: String,
-    /// `up`, `not connected` or `declared down`.
+    /// `up`, `connecting`, `not reached`, `idle` (nobody needs it) or `declared down`.
     #[prost(string, tag = "3")]
     pub state: String,
     /// Calls in flight.
