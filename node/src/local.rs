@@ -16,7 +16,7 @@ pub mod member;
 pub mod network;
 mod permission;
 
-use crate::config::StateDir;
+use crate::config::{Security, StateDir};
 use crate::error::Error;
 use serde::{Deserialize, Serialize};
 use std::os::unix::fs::MetadataExt;
@@ -40,6 +40,8 @@ pub struct Plan {
     pub ost_bytes: u64,
     /// Whether the nodes share memory.
     pub shm: bool,
+    /// How TCP connections between them are protected.
+    pub security: Security,
 }
 
 /// A local cluster that runs, as its directory tells.
@@ -226,8 +228,15 @@ mod tests {
 
     #[test]
     fn a_plan_that_cannot_be_is_refused() {
-        let good =
-            Plan { dir: "/tmp/x".into(), nodes: 3, pid_region: 16_384, cpus: 2, ost_bytes: 0, shm: true };
+        let good = Plan {
+            dir: "/tmp/x".into(),
+            nodes: 3,
+            pid_region: 16_384,
+            cpus: 2,
+            ost_bytes: 0,
+            shm: true,
+            security: Security::default(),
+        };
         good.check().unwrap();
         assert!(Plan { nodes: 0, ..good.clone() }.check().is_err());
         assert!(Plan { nodes: 33, ..good.clone() }.check().is_err());

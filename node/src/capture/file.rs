@@ -209,7 +209,7 @@ mod tests {
         let mut bytes = be(&[0xa1b2_c3d4, 0x0002_0004, 0, 0, 65_535, 101, 3, 5, 2, 2]);
         bytes.extend(b"hi");
         let packet = Packet { time_ns: 3_000_005_000, link_type: 101, bytes: b"hi".to_vec() };
-        assert_eq!(all(&bytes).unwrap(), [packet.clone()]);
+        assert_eq!(all(&bytes).unwrap(), std::slice::from_ref(&packet));
         bytes.extend([0; 7]);
         assert_eq!(all(&bytes).unwrap(), [packet]);
     }

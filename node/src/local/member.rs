@@ -1,7 +1,7 @@
 //! One node of a local cluster: from the process in its network namespace to a member's keeper.
 
 use super::{Plan, network, node_name};
-use crate::config::{NodeConfig, Provider, Security, all_providers};
+use crate::config::{NodeConfig, Provider, all_providers};
 use crate::error::Error;
 use crate::keeper::Keeper;
 use rustix::event::{Timespec, poll};
@@ -34,7 +34,7 @@ pub fn run(plan: &Plan, k: u32) -> Result<(), Error> {
         ost_dir: None,
         mdt_dir: None,
         rails: Vec::new(),
-        security: Security::default(),
+        security: plan.security,
         providers: all_providers()
             .into_iter()
             .filter(|provider| plan.shm || *provider != Provider::Shm)

@@ -83,6 +83,9 @@ pub struct Up {
     /// The nodes share no memory, though they could: all goes over the network.
     #[arg(long)]
     no_shm: bool,
+    /// How TCP connections between the nodes are protected.
+    #[arg(long, value_enum, default_value_t)]
+    security: config::Security,
     /// Stay in the foreground; end the cluster at the end of standard input, on ^C, or when killed.
     #[arg(long)]
     foreground: bool,
@@ -164,6 +167,7 @@ impl Up {
             cpus: self.cpus.unwrap_or_else(config::default_cpus),
             ost_bytes: self.ost_mib.unwrap_or(0) << 20,
             shm: !self.no_shm,
+            security: self.security,
         };
         let lifeline = lab::up(&plan, self.foreground)?;
         println!("{} nodes are UP in {}", self.nodes, dir.display());

@@ -106,8 +106,7 @@ async fn captured(security: Security) -> Vec<u8> {
     caller.write(&key, 8, &[from.part(0, 40_000).unwrap()], DEADLINE).await.unwrap();
     caller.close().await;
     server.close().await;
-    let file = tape.0.lock().unwrap().clone();
-    file
+    tape.0.lock().unwrap().clone()
 }
 
 fn lines(capture: &[u8]) -> Vec<Value> {
