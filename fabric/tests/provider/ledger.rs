@@ -4,7 +4,7 @@
 
 use crate::world::{ECHO, PRIORITIES, pattern, service};
 use base::Prng;
-use fabric::{Endpoint, Error, Message, Peer, Priority, Service};
+use fabric::{Endpoint, Error, Message, Peer, Priority, Reply, Service};
 use parking_lot::Mutex;
 use std::collections::HashSet;
 use std::future::{Future, poll_fn};
@@ -62,6 +62,20 @@ impl Kind {
 
     fn answer(&self, number: u64) -> Message {
         Message { head: number.to_le_bytes().to_vec().into(), bulk: pattern(self.reply, number as usize + 1) }
+    }
+}
+
+/// A service that keeps a book for each caller.
+pub fn by_caller(books: Vec<(Peer, Arc<dyn Service>)>) -> Arc<dyn Service> {
+    Arc::new(ByCaller(books))
+}
+
+struct ByCaller(Vec<(Peer, Arc<dyn Service>)>);
+
+impl Service for ByCaller {
+    fn handle(self: Arc<Self>, from: Peer, request: Message) -> Reply {
+        let book = self.0.iter().find(|(peer, _)| *peer == from);
+        book.expect("only those ask that have a book").1.clone().handle(from, request)
     }
 }
 

@@ -3,13 +3,14 @@
 //! Invariant: when a test is over, no thread or file of its world is left.
 
 use base::NodeId;
+use fabric::verbs::Device;
 use fabric::{
     ClusterKey, Config, Endpoint, Error, Limits, LinkEvent, Message, Peer, Priority, Provider, RailState,
     Reply, Role, Security, Service, ServiceId, Wait,
 };
 use parking_lot::Mutex;
 use std::future::Future;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
@@ -31,6 +32,10 @@ pub enum Ground {
     TcpAuthenticated,
     TcpIpv6,
     Shm,
+    /// RDMA devices.
+    Verbs,
+    /// RDMA devices; a thread of its own drives each endpoint.
+    DrivenVerbs,
     /// TCP; a thread of its own drives each endpoint.
     Driven,
     /// Shared memory; a thread of its own drives each endpoint.
@@ -44,6 +49,8 @@ impl Ground {
             "tcp_authenticated" => Ground::TcpAuthenticated,
             "tcp_ipv6" => Ground::TcpIpv6,
             "shm" => Ground::Shm,
+            "verbs" => Ground::Verbs,
+            "driven_verbs" => Ground::DrivenVerbs,
             "driven" => Ground::Driven,
             "driven_shm" => Ground::DrivenShm,
             other => panic!("there is no ground {other}"),
@@ -56,6 +63,8 @@ impl Ground {
             Ground::TcpAuthenticated => "tcp_authenticated",
             Ground::TcpIpv6 => "tcp_ipv6",
             Ground::Shm => "shm",
+            Ground::Verbs => "verbs",
+            Ground::DrivenVerbs => "driven_verbs",
             Ground::Driven => "driven",
             Ground::DrivenShm => "driven_shm",
         }
@@ -66,11 +75,21 @@ impl Ground {
     }
 
     pub fn is_driven(self) -> bool {
-        matches!(self, Ground::Driven | Ground::DrivenShm)
+        matches!(self, Ground::Driven | Ground::DrivenShm | Ground::DrivenVerbs)
     }
 
-    fn listen(self) -> SocketAddr {
+    pub fn is_verbs(self) -> bool {
+        matches!(self, Ground::Verbs | Ground::DrivenVerbs)
+    }
+
+    /// Where the endpoint of a node listens.
+    fn listen(self, node: u32) -> SocketAddr {
         match self {
+            Ground::Verbs | Ground::DrivenVerbs => {
+                let all = rdma_addresses();
+                let ip = all[(node as usize).saturating_sub(1) % all.len()];
+                SocketAddr::new(ip, 0)
+            }
             Ground::TcpIpv6 => SocketAddr::from(([0, 0, 0, 0, 0, 0, 0, 1], 0)),
             _ => SocketAddr::from(([127, 0, 0, 1], 0)),
         }
@@ -78,7 +97,11 @@ impl Ground {
 
     /// Why this machine cannot carry it.
     fn missing(self) -> Option<&'static str> {
-        let bound = std::net::TcpListener::bind(self.listen());
+        if self.is_verbs() && rdma_addresses().is_empty() {
+            assert!(std::env::var_os("SSI_VERBS_VM").is_none(), "the virtual machine has RDMA devices");
+            return Some("this machine has no RDMA device");
+        }
+        let bound = std::net::TcpListener::bind(self.listen(1));
         bound.is_err().then_some("this machine has no such loopback address")
     }
 }
@@ -178,12 +201,15 @@ impl World {
 
     pub fn config(&self, node: u32) -> Config {
         let key = ClusterKey::from_bytes([self.key; 32]);
-        let mut config = Config::new(peer(node), self.ground.listen(), key, self.cluster);
+        let mut config = Config::new(peer(node), self.ground.listen(node), key, self.cluster);
         config.limits = self.limits.clone();
         config.providers = vec![Provider::Tcp];
         if self.ground.is_shm() {
             config.providers = vec![Provider::Shm, Provider::Tcp];
             config.shm = Some(self.directory.path.clone());
+        }
+        if self.ground.is_verbs() {
+            config.providers = vec![Provider::Verbs, Provider::Tcp];
         }
         if self.ground == Ground::TcpAuthenticated {
             config.security = Security::Authenticated;
@@ -217,20 +243,45 @@ impl World {
         server.serve(ECHO, service(|_, request| async move { request }));
         caller.set_address(peer(2), server.address());
         if self.ground.is_shm() {
-            over_shm(&caller).await;
+            over(Provider::Shm, &caller).await;
+        }
+        if self.ground.is_verbs() {
+            over(Provider::Verbs, &caller).await;
         }
         (caller, server)
     }
 }
 
+/// The addresses of this machine's RDMA devices in one network.
+fn rdma_addresses() -> Vec<IpAddr> {
+    let names = Device::names().unwrap_or_default();
+    let devices: Vec<_> = names.iter().filter_map(|name| Device::open(name).ok()).collect();
+    let all = devices.iter().filter_map(|device| device.addresses().ok()).flatten();
+    let mut ips: Vec<Ipv4Addr> = all
+        .filter_map(|address| match address.ip() {
+            Some(IpAddr::V4(ip)) => Some(ip),
+            _ => None,
+        })
+        .collect();
+    ips.sort_unstable();
+    ips.dedup();
+    let network = ips.first().map(|ip| ip.to_bits() >> 8);
+    ips.into_iter().filter(|ip| Some(ip.to_bits() >> 8) == network).map(IpAddr::V4).collect()
+}
+
 /// Waits until the calls of both lanes to node 2 go over shared memory.
 pub async fn over_shm(caller: &Endpoint) {
+    over(Provider::Shm, caller).await;
+}
+
+/// Waits until this provider carries the calls of both lanes to node 2.
+pub async fn over(provider: Provider, caller: &Endpoint) {
     for priority in [Priority::Control, Priority::Data] {
         caller.call(peer(2), ECHO, priority, Message::default(), SOON).await.expect("the first link is TCP");
     }
     let end = Instant::now() + SOON;
-    while carrying(caller, Provider::Shm) < 2 {
-        assert!(Instant::now() < end, "shared memory does not carry the calls: {:#?}", caller.status());
+    while carrying(caller, provider) < 2 {
+        assert!(Instant::now() < end, "{provider} does not carry the calls: {:#?}", caller.status());
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
 }
@@ -339,7 +390,7 @@ macro_rules! on_every_provider {
     ($($name:ident),* $(,)?) => {
         // The next provider is one more word here, and one more `Ground`.
         $crate::world::on_grounds!(
-            [tcp, tcp_authenticated, tcp_ipv6, shm, driven, driven_shm] [$($name),*]
+            [tcp, tcp_authenticated, tcp_ipv6, shm, verbs, driven, driven_shm, driven_verbs] [$($name),*]
         );
     };
 }
