@@ -28,6 +28,8 @@ pub struct Guest {
     pub links: Vec<LinkId>,
     /// Since when it has none.
     pub alone_since: Option<Time>,
+    /// What tells it from the same session at a former endpoint, or from before it was forgotten.
+    pub life: u64,
 }
 
 /// All sessions of others here.
@@ -38,10 +40,10 @@ pub struct Guests {
 }
 
 impl Guests {
-    /// The place of a session; a new one if it is not known (then `false`).
-    pub fn enter(&mut self, peer: Peer, session: u64, grants: &Grants) -> (usize, bool) {
+    /// The place of a session; a new one, of this life, if it is not known.
+    pub fn enter(&mut self, peer: Peer, session: u64, grants: &Grants, life: u64) -> usize {
         if let Some(place) = self.by_session.get(&(peer, session)) {
-            return (*place, true);
+            return *place;
         }
         let place = self.guests.insert(Guest {
             peer,
@@ -50,14 +52,15 @@ impl Guests {
             target: Target::new(peer),
             links: Vec::new(),
             alone_since: None,
+            life,
         });
         self.by_session.insert((peer, session), place);
-        (place, false)
+        place
     }
 
-    /// True if this session is known.
-    pub fn knows(&self, peer: Peer, session: u64) -> bool {
-        self.by_session.contains_key(&(peer, session))
+    /// The place of a session that is known.
+    pub fn known(&self, peer: Peer, session: u64) -> Option<usize> {
+        self.by_session.get(&(peer, session)).copied()
     }
 
     /// The guest at this place.

@@ -108,7 +108,8 @@ impl Engine {
                     let _ = setup.send();
                     return Err(SetupError::Useless(welcome.refused));
                 }
-                let (guest, _) = self.guests.enter(opened.peer, opened.open.session, &self.grants);
+                let guest = self.guests.known(opened.peer, opened.open.session);
+                let guest = guest.ok_or_else(|| io::Error::other("its session is over already"))?;
                 setup.phase = Phase::Welcoming(Box::new(opened), guest);
                 Ok(Some(None))
             }
@@ -144,8 +145,12 @@ impl Engine {
         for former in self.guests.abandoned(peer, open.session) {
             self.guests.remove(former);
         }
+        let resumed = self.guests.known(peer, open.session).is_some();
+        let life = self.random();
+        let guest = self.guests.enter(peer, open.session, &self.grants, life);
         Welcome {
-            resumed: self.guests.knows(peer, open.session),
+            resumed,
+            life: self.guests.at(guest).map_or(0, |guest| guest.life),
             slots: self.grants.slots.map(u32::from).to_vec(),
             window_kib: self.grants.window_kib.to_vec(),
             encrypted: open.encrypted || self.security == Security::Encrypted,

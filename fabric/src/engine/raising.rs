@@ -7,7 +7,7 @@ use super::remote::{LaneState, Place, Remote, Way};
 use super::setups::{Phase, Proved, Setup, SetupError, Whose};
 use super::{Engine, Entry};
 use crate::provider::{Link, Provider};
-use crate::session::{Grants, Lane};
+use crate::session::{Grants, Lane, LinkId};
 use crate::setup::{Dialled, Security, Welcome};
 use crate::shm;
 use crate::tcp::{Protection, TcpLink};
@@ -143,7 +143,7 @@ impl Engine {
                     way.renewals[lane as usize] = None;
                     (way.rest, way.deserted) = (self.limits.reconnect_min, false);
                 }
-                self.welcomed(at, &dialled, now);
+                self.welcomed(at, id, &dialled, now);
                 if let Some(former) = former {
                     self.retire(at, former);
                 }
@@ -152,12 +152,15 @@ impl Engine {
     }
 
     /// A remote's link is up: what it grants, and what is learned about it.
-    fn welcomed(&mut self, at: usize, dialled: &Dialled, now: Time) {
-        let Welcome { resumed, slots, window_kib, host, shm, rails, .. } = &dialled.welcome;
+    fn welcomed(&mut self, at: usize, id: LinkId, dialled: &Dialled, now: Time) {
+        let Welcome { resumed, life, slots, window_kib, host, shm, rails, .. } = &dialled.welcome;
         let remote = &mut self.remotes[at];
         remote.version = dialled.version;
-        if remote.caller.is_granted() && !resumed {
-            self.other_life(at);
+        // Welcomes may come in another order than they were given: a life says more than whether the session was resumed.
+        let other = if *life == 0 { !resumed } else { *life != remote.life };
+        remote.life = *life;
+        if remote.caller.is_granted() && other {
+            self.other_life(at, id, now);
         }
         let remote = &mut self.remotes[at];
         remote.caller.speak(dialled.version);
@@ -197,7 +200,7 @@ impl Engine {
     }
 
     /// The endpoint that had this end's session is gone, another life answers: what was sent may have been done or not.
-    fn other_life(&mut self, at: usize) {
+    fn other_life(&mut self, at: usize, id: LinkId, now: Time) {
         let target = target(&self.remotes[at]);
         let source = Arc::new(io::Error::new(io::ErrorKind::ConnectionReset, "it has been started anew"));
         let error = Error::Unreachable { target, source };
@@ -214,6 +217,11 @@ impl Engine {
             remote.queue.push_front(request);
         }
         remote.refill();
+        // What still comes over links to the former life is about the former calls.
+        let former: Vec<LinkId> = remote.links.iter().copied().filter(|link| *link != id).collect();
+        for link in former {
+            self.link_lost(link, &io::Error::other("it leads to a former life").into(), now);
+        }
     }
 }
 

@@ -106,6 +106,8 @@ pub struct Remote {
     pub calls: u64,
     /// What its links that are over have carried.
     pub carried: Traffic,
+    /// Which life of the session it told last.
+    pub life: u64,
     /// The version that it speaks.
     pub version: u16,
     /// When a way that rests is dialled again.
@@ -130,6 +132,7 @@ impl Remote {
             told_connected: false,
             calls: 0,
             carried: Traffic::default(),
+            life: 0,
             version: 0,
             redial: None,
         }

@@ -68,7 +68,9 @@ impl Engine {
     pub fn arrive(&mut self, arrival: Arrival, now: Time) {
         match arrival {
             Arrival::Dialled { from, peer, setup, open } => self.dialled_by(from, peer, setup, &open),
-            Arrival::Welcomed { setup, peer, welcome, end } => self.welcomed_by(setup, peer, welcome, end, now),
+            Arrival::Welcomed { setup, peer, welcome, end } => {
+                self.welcomed_by(setup, peer, welcome, end, now)
+            }
             Arrival::Refused { setup } => {
                 if let Some(at) = self.remote_of_setup(setup) {
                     let refused = io::Error::from(io::ErrorKind::ConnectionRefused);
@@ -84,7 +86,8 @@ impl Engine {
         let Some(Simulated { wire, address }) = &self.simulated else { return };
         let (wire, address) = (wire.clone(), *address);
         let end = wire.lock().welcome(from, address, setup, self.identity.local, welcome);
-        let (guest, _) = self.guests.enter(peer, open.session, &self.grants);
+        let life = self.random();
+        let guest = self.guests.enter(peer, open.session, &self.grants, life);
         let lane = if open.lane == 0 { Lane::Urgent } else { Lane::Bulk };
         let token = self.token(Entry::Setup(0));
         let id = self.links.insert(Box::new(SimLink::new(wire, end)), Side::In(guest), lane, token);

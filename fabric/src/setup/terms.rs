@@ -108,4 +108,7 @@ pub struct Welcome {
     /// Not empty: it cannot carry the link so, for this reason.
     #[prost(string, tag = "9")]
     pub refused: String,
+    /// Which life of the session it is at the accepting end: another number is another life, in which nothing was asked yet. 0: not told.
+    #[prost(uint64, tag = "10")]
+    pub life: u64,
 }

@@ -288,7 +288,8 @@ impl Channel {
         if let Some(at) = self.pick(link) {
             return Some(self.first(at, link));
         }
-        if !self.till.is_due() {
+        // A reply that waits for another link will tell it.
+        if !self.till.is_due() || !self.ready.is_empty() {
             return None;
         }
         let header = Header { credit: self.till.tell(), ..Header::new(Kind::Credit, self.name) };
