@@ -38,6 +38,7 @@ pub fn run(part: &str) -> Result<(), Error> {
         bulk::beside()?;
     }
     bulk::BESIDE.run(part)?;
+    bulk::SIEGE.run(part)?;
     costs(part)?;
     idle(part)
 }

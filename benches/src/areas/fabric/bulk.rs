@@ -1,6 +1,6 @@
 //! One-sided transfers of 1 MiB, several under way: how many MiB go in a second.
 
-use super::contest::{Contest, mib, micros};
+use super::contest::{Contest, mib, micros, rate};
 use super::peers::iperf;
 use crate::Error;
 use ssi_benches::Target::{AtLeast, AtMost};
@@ -70,6 +70,15 @@ pub const BESIDE: Contest = Contest {
     beside: "ours-idle",
     described: "the same calls, one after the other, without the 4 streams of 1 MiB writes over the same endpoints",
     reads: &[micros("fabric.control_under_bulk.p99", "p99", AtMost(5.0))],
+};
+
+/// Good calls while strangers knock, and the same without them.
+pub const SIEGE: Contest = Contest {
+    ours: ("ours.serve tcp encrypted sleep", "ours.besieged tcp encrypted sleep 256000 500"),
+    peer: ("ours.serve tcp encrypted sleep", "ours.besieged tcp encrypted sleep 256000 0"),
+    beside: "ours-undisturbed",
+    described: "the same calls, 64 at once, without the 500 connections a second that do not hold the key (they come from the driver's own core)",
+    reads: &[rate("fabric.flood", AtLeast(0.9))],
 };
 
 /// iperf3 itself, which does not touch what it receives.

@@ -5,6 +5,7 @@
 mod calling;
 mod crowd;
 mod moving;
+mod siege;
 
 use super::side::serving;
 use crate::Error;
@@ -38,6 +39,9 @@ pub fn run(name: &str, words: &[&str]) -> Result<(), Error> {
         }
         ("ours.beside", [count, streams, at, key]) => {
             moving::beside(&setting, at, key, count.parse()?, streams.parse()?)
+        }
+        ("ours.besieged", [count, rate, at, _]) => {
+            siege::besieged(&setting, at, count.parse()?, rate.parse()?)
         }
         ("ours.write" | "ours.read", [mib, outstanding, buffers, at, key]) => {
             let way = if name == "ours.write" { moving::Way::Write } else { moving::Way::Read };
