@@ -26,7 +26,7 @@ const LOOK: Duration = Duration::from_micros(50);
 /// How often looking may be in vain before a thread sleeps at once.
 const VAIN_MAX: u32 = 4;
 /// Glances between two full turns.
-const GLANCES: u32 = 64;
+const GLANCES: u32 = 256;
 
 type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
 
