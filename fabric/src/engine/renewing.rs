@@ -95,3 +95,110 @@ impl Remote {
         lanes.chain(self.ways.iter().flat_map(|way| way.renewals).flatten()).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::{
+        ClusterKey, Config, Endpoint, Keys, LinkEvent, Message, Peer, Priority, Reply, Rights, Role, Service,
+        ServiceId,
+    };
+    use base::NodeId;
+    use bytes::Bytes;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
+    use std::time::Duration;
+
+    const SERVICE: ServiceId = ServiceId(77);
+    const DEADLINE: Duration = Duration::from_secs(20);
+
+    /// Counts what it is asked, and answers after a while.
+    #[derive(Default)]
+    struct Counting(AtomicU64);
+
+    impl Service for Counting {
+        fn handle(self: Arc<Self>, _: Peer, request: Message) -> Reply {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            Reply::later(async move {
+                tokio::task::yield_now().await;
+                request
+            })
+        }
+    }
+
+    fn key(byte: u8) -> ClusterKey {
+        ClusterKey::from_bytes([byte; 32])
+    }
+
+    async fn endpoint(node: u32, byte: u8) -> Endpoint {
+        let local = Peer { node: NodeId(node), role: Role::Control };
+        Endpoint::bind(Config::new(local, "127.0.0.1:0".parse().unwrap(), key(byte), "blue")).await.unwrap()
+    }
+
+    async fn settled(endpoint: &Endpoint) {
+        while endpoint.is_renewing() {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn links_are_made_anew_under_calls_and_transfers_and_none_is_lost_or_doubled() {
+        let (caller, server) = (endpoint(1, 1).await, endpoint(2, 1).await);
+        let counting = Arc::new(Counting::default());
+        server.serve(SERVICE, counting.clone());
+        caller.set_address(server.local(), server.address());
+        let mut events = caller.links();
+        let work = async {
+            let region = server.register(1 << 20).unwrap();
+            let from = caller.register(1 << 20).unwrap();
+            let key = region.grant(caller.local(), Rights::ALL).unwrap();
+            for n in 0..200u64 {
+                let bulk = Bytes::from(vec![n as u8; 100_000]);
+                let request = Message { head: Bytes::copy_from_slice(&n.to_le_bytes()), bulk };
+                for priority in [Priority::Control, Priority::Data] {
+                    let reply =
+                        caller.call(server.local(), SERVICE, priority, request.clone(), DEADLINE).await;
+                    assert_eq!(reply.unwrap(), request);
+                }
+                caller.write(&key, 0, &[from.span()], DEADLINE).await.unwrap();
+            }
+        };
+        let renewing = async {
+            for round in 2..u8::MAX {
+                let former = key(round - 1);
+                server.set_keys(Keys { current: former.clone(), also: vec![key(round)] });
+                caller.set_keys(Keys { current: key(round), also: vec![former] });
+                caller.renew_links();
+                settled(&caller).await;
+                server.set_keys(Keys::one(key(round)));
+                tokio::task::yield_now().await;
+            }
+            // The work has to end before this does.
+            std::future::pending::<()>().await
+        };
+        tokio::select! {
+            () = work => {}
+            () = renewing => {}
+        }
+        settled(&caller).await;
+        assert_eq!(counting.0.load(Ordering::Relaxed), 400);
+        let mut told = Vec::new();
+        while let Ok(event) = events.try_recv() {
+            told.push(event);
+        }
+        assert_eq!(told, [LinkEvent::Connected(server.local())], "the link was never down");
+    }
+
+    #[tokio::test]
+    async fn a_link_that_cannot_be_made_anew_stays() {
+        let (caller, server) = (endpoint(1, 1).await, endpoint(2, 1).await);
+        server.serve(SERVICE, Arc::new(Counting::default()));
+        caller.set_address(server.local(), server.address());
+        let ask = || caller.call(server.local(), SERVICE, Priority::Lock, Message::default(), DEADLINE);
+        ask().await.unwrap();
+        caller.set_keys(Keys::one(key(9)));
+        caller.renew_links();
+        settled(&caller).await;
+        assert_eq!(server.status().refused.wrong_key, 1);
+        ask().await.unwrap();
+    }
+}
