@@ -75,6 +75,7 @@ impl TcpLink {
         protection: Protection,
         early: Vec<u8>,
     ) -> io::Result<TcpLink> {
+        tuning::fit(&socket);
         let socket = Arc::new(socket);
         let stream = match reactor.ring() {
             Some(ring) => {

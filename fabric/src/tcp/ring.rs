@@ -240,10 +240,9 @@ impl Ring {
     pub fn send_again(&mut self, number: usize, parcel: Parcel, error: io::Error) -> io::Result<()> {
         let passes = matches!(error.raw_os_error(), Some(libc::ECANCELED | libc::EINTR | libc::EAGAIN));
         let Some(stream) = self.streams.get_mut(number) else { return Ok(()) };
-        if !passes
-            && !(stream.zero_copy
-                && matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::ENOMEM | libc::ENOBUFS)))
-        {
+        let of_zero_copy =
+            matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::ENOMEM | libc::ENOBUFS));
+        if !(passes || stream.zero_copy && of_zero_copy) {
             return Err(error);
         }
         stream.zero_copy &= passes;

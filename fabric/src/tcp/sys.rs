@@ -8,6 +8,7 @@ use bytes::BytesMut;
 use std::io;
 use std::marker::PhantomData;
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::time::Duration;
 
 /// The most parts that one call sends.
 pub const GATHER_MAX: usize = 32;
@@ -136,6 +137,19 @@ pub fn receive(
     // SAFETY: the kernel has written the rest to the end of `buffer`.
     unsafe { buffer.set_len(buffer.len() + got - there) };
     Ok((there, got - there))
+}
+
+/// The round trip that the kernel has measured on a TCP connection; `None` of another stream, or before the first measure.
+pub fn round_trip(socket: BorrowedFd<'_>) -> Option<Duration> {
+    // SAFETY: all of it are numbers, for which zeroes are good.
+    let mut info: libc::tcp_info = unsafe { std::mem::zeroed() };
+    let mut length = size_of::<libc::tcp_info>() as libc::socklen_t;
+    // SAFETY: the kernel writes at most `length` bytes into `info`, which lives for the call.
+    let result = unsafe {
+        let info = (&raw mut info).cast();
+        libc::getsockopt(socket.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_INFO, info, &raw mut length)
+    };
+    (result == 0 && info.tcpi_rtt > 0).then(|| Duration::from_micros(info.tcpi_rtt.into()))
 }
 
 /// Runs a system call again while a signal interrupts it.

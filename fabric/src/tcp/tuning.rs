@@ -1,5 +1,6 @@
 //! Socket options.
 
+use super::sys;
 use rustix::io::Errno;
 use rustix::net::sockopt;
 use std::io;
@@ -28,6 +29,23 @@ pub fn tune(stream: impl AsFd, silence: Duration) -> io::Result<()> {
     Ok(())
 }
 
+/// A peer whose answer takes no longer is near.
+const NEAR: Duration = Duration::from_micros(150);
+/// Bytes of the send buffer to a near peer.
+const NEAR_SEND_BYTES: usize = 256 << 10;
+
+/// Fits the send buffer to how far the other end is. What the kernel would let it grow to is measured for far ends: to a near one it
+/// only puts megabytes between sender and receiver, which have left every cache when they are read. (Measured on one host: a third less
+/// processor time for each byte.)
+pub fn fit(stream: impl AsFd) {
+    let stream = stream.as_fd();
+    if sys::round_trip(stream).is_some_and(|trip| trip <= NEAR)
+        && let Err(error) = sockopt::set_socket_send_buffer_size(stream, NEAR_SEND_BYTES)
+    {
+        tracing::debug!(%error, "a send buffer stays as it is");
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -40,7 +58,10 @@ mod tests {
         assert!(stream.nodelay().unwrap());
         assert_eq!(sockopt::tcp_user_timeout(&stream).unwrap(), 8000);
         assert_eq!(sockopt::tcp_keepidle(&stream).unwrap(), Duration::from_secs(4));
+        assert!(sys::round_trip(stream.as_fd()).is_some(), "the handshake is a first measure");
+        fit(&stream);
         let (local, _other) = std::os::unix::net::UnixStream::pair().unwrap();
         tune(&local, Duration::from_secs(8)).unwrap();
+        assert_eq!(sys::round_trip(local.as_fd()), None);
     }
 }

@@ -6,9 +6,9 @@ use std::net::{TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
-const ROUNDS: usize = if cfg!(debug_assertions) { 200 } else { 20_000 };
-const MEBIBYTES: usize = if cfg!(debug_assertions) { 32 } else { 2_000 };
-const REPEATS: usize = if cfg!(debug_assertions) { 1 } else { 7 };
+const ROUNDS: usize = if cfg!(debug_assertions) { 200 } else { 10_000 };
+const MEBIBYTES: usize = if cfg!(debug_assertions) { 32 } else { 1_000 };
+const REPEATS: usize = if cfg!(debug_assertions) { 1 } else { 5 };
 const REGION_BYTES: usize = 1 << 20;
 const PIECE_BYTES: usize = 128 << 10;
 
@@ -216,10 +216,11 @@ fn bare_copy() -> Duration {
         }
         theirs.write_all(&[1]).unwrap();
     });
-    let from = vec![3; 128 << 10];
+    let from = vec![3; REGION_BYTES];
     let start = Instant::now();
-    for _ in 0..MEBIBYTES * 8 {
-        ours.write_all(&from).unwrap();
+    for piece in 0..MEBIBYTES * 8 {
+        let at = piece * PIECE_BYTES % REGION_BYTES;
+        ours.write_all(&from[at..at + PIECE_BYTES]).unwrap();
     }
     ours.read_exact(&mut [0]).unwrap();
     let elapsed = start.elapsed();
