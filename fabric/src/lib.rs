@@ -16,6 +16,7 @@
 
 pub mod bystander;
 pub mod bystander;
+pub mod bystander;
 mod config;
 mod endpoint;
 mod engine;
