@@ -46,10 +46,11 @@ impl Engine {
         let best = remote.best_up(lane);
         let worth = |way: &&Way| !way.useless && best.is_none_or(|best| way.provider <= best);
         let next = remote.ways.iter().filter(worth).filter_map(|way| match way.lanes[lane as usize] {
-            LaneState::Rest(until) => Some(until),
+            // What has rested is dialled when no better way is under way any more.
+            LaneState::Rest(until) => Some(until).filter(|until| *until > now),
             _ => None,
         });
-        let Some(next) = next.min().map(|next| next.max(now)) else { return };
+        let Some(next) = next.min() else { return };
         if remote.redial.is_none_or(|known| known > next) {
             remote.redial = Some(next);
             self.timers.set(next, Alarm::Dial(at));
