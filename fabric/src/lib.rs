@@ -15,8 +15,6 @@
 //! ```
 
 pub mod bystander;
-pub mod bystander;
-pub mod bystander;
 mod config;
 mod endpoint;
 mod engine;
