@@ -10,7 +10,7 @@ use crate::provider::{Link, Provider};
 use crate::session::{Grants, Lane, LinkId};
 use crate::setup::{Dialled, Security, Welcome};
 use crate::shm;
-use crate::tcp::{Protection, TcpLink};
+use crate::tcp::{Protection, TcpLink, tune};
 use crate::{Error, Refusal};
 use base::time::Time;
 use rustix::net::AddressFamily;
@@ -50,6 +50,9 @@ impl Engine {
             let number = setup.number;
             self.setups.insert(setup);
             return self.step(number, now);
+        }
+        if let Err(error) = tune(&stream, self.limits.silence) {
+            return self.setup_failed(setup, error.into(), now);
         }
         let (keys, encrypted) = match &proved {
             Proved::Dialled(dialled) => (&dialled.keys, dialled.welcome.encrypted),
