@@ -48,7 +48,7 @@ impl Engine {
         if let Some(memory) = self.regions.memory(id) {
             self.devices.expose(&mut key, memory);
         }
-        Ok(key)
+        Ok(key.turned(peer))
     }
 
     /// Raises a region's epoch; no key of before is good any more, at no device either.

@@ -100,6 +100,7 @@ impl Engine {
     /// It is not even tried.
     pub fn transfer(&mut self, transfer: Transfer, now: Time) -> Result<Ticket, Error> {
         let Transfer { write, key, offset, pieces, notify, after } = transfer;
+        let key = key.turned(self.identity.local);
         let at = self.remote(key.owner);
         self.reach(at, Lane::Bulk, now)?;
         let about = About {

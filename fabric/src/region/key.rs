@@ -107,6 +107,20 @@ impl RemoteKey {
         true
     }
 
+    /// Closes the device keys for everybody but the holder of this token with this name, or opens them again: what a device checks is
+    /// the device key alone, so who changes the token or is another peer has none. It is no secret from a peer that pretends: whoever
+    /// may speak under any name is a member of the cluster, as everywhere.
+    #[must_use]
+    pub fn turned(mut self, holder: Peer) -> RemoteKey {
+        let name = u64::from(holder.node.0) << 8 | holder.role as u64;
+        for device in self.devices.iter_mut().flatten() {
+            let mask = mixed(mixed(self.token).wrapping_add(name << 8 | u64::from(device.rail)));
+            device.at.address ^= mask;
+            device.at.rkey ^= mixed(mask) as u32;
+        }
+        self
+    }
+
     /// As bytes.
     pub fn encode(&self) -> [u8; KEY_BYTES] {
         let rail = |device: Option<DeviceKey>| device.map_or(NO_RAIL, |device| device.rail);
@@ -164,6 +178,13 @@ impl RemoteKey {
     }
 }
 
+/// A number in which every bit depends on all bits of the given one (the end of splitmix64).
+fn mixed(number: u64) -> u64 {
+    let number = (number ^ number >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let number = (number ^ number >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+    number ^ number >> 31
+}
+
 fn device(rail: u8, address: u64, rkey: u32) -> Result<Option<DeviceKey>, KeyError> {
     match (rail, address, rkey) {
         (NO_RAIL, 0, 0) => Ok(None),
@@ -198,6 +219,31 @@ mod tests {
         let numbers: Vec<u8> = bytes[12..].iter().copied().filter(|byte| *byte != 0).collect();
         assert_eq!(numbers, [6, 7, 8, 9, 10]);
         assert_eq!(RemoteKey::decode(&bytes), Ok(key));
+    }
+
+    #[test]
+    fn device_keys_are_good_for_one_peer_and_token_only() {
+        let [one, other] = [1, 2].map(|node| Peer { node: NodeId(node), role: Role::Data });
+        let at = DeviceAddress { address: 0x7f00_1234_5000, rkey: 0x1234 };
+        let key = RemoteKey {
+            owner: other,
+            region: 7,
+            token: 8,
+            epoch: 5,
+            length: 9,
+            rights: Rights::ALL,
+            devices: [Some(DeviceKey { rail: 0, at }), Some(DeviceKey { rail: 1, at })],
+        };
+        let closed = key.turned(one);
+        assert_eq!(closed.turned(one), key);
+        let forged = RemoteKey { token: 9, ..closed };
+        let namesake = Peer { role: Role::Control, ..one };
+        for wrong in [closed, closed.turned(other), closed.turned(namesake), forged.turned(one)] {
+            for rail in 0..2 {
+                let found = wrong.device(rail).unwrap();
+                assert!(found.address != at.address && found.rkey != at.rkey);
+            }
+        }
     }
 
     proptest! {

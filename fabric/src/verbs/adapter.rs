@@ -4,8 +4,8 @@
 //! its connections the device has declared failed. Invariant: memory that peers may reach is known to the device only as an exposed
 //! attachment, one for each set of rights, so that taking those away is all it takes to conceal it.
 //!
-//! Whom a device key was given to is not known to the device: within a domain any connected peer that knew it could use it. It is told to
-//! one peer only, over a channel that is authenticated and sealed; and who could tell it on is a member of the cluster, and holds its key.
+//! Whom a device key was given to is not known to the device: any connected peer that knew it could use it. So it is told to one peer only,
+//! over a channel that is authenticated and sealed, and closed for every other name (`RemoteKey::turned`).
 
 use super::attached::Attached;
 use super::memory::{Access, ProtectionDomain};
