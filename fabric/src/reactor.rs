@@ -9,7 +9,7 @@ mod buffers;
 pub use buffers::{Buffers, RECEIVE_BYTES};
 
 use crate::tcp::Ring;
-use rustix::event::epoll;
+use rustix::event::{EventfdFlags, epoll, eventfd};
 use std::collections::BTreeMap;
 use std::io;
 use std::mem::MaybeUninit;
@@ -43,6 +43,13 @@ pub struct Reactor {
     hung_up: usize,
     buffers: Arc<Buffers>,
     ring: Option<Box<Ring>>,
+    bell: Option<Bell>,
+}
+
+/// Makes the set ready for news that were taken off the ring beside a wait.
+struct Bell {
+    descriptor: OwnedFd,
+    rung: bool,
 }
 
 /// How the bytes of streams move.
@@ -88,11 +95,20 @@ impl Reactor {
                 .inspect_err(|error| tracing::info!(%error, "no io_uring here: streams move by epoll"))
                 .ok(),
         };
-        let mut reactor =
-            Reactor { set, streams: BTreeMap::new(), hung_up: 0, buffers: Arc::default(), ring: None };
+        let mut reactor = Reactor {
+            set,
+            streams: BTreeMap::new(),
+            hung_up: 0,
+            buffers: Arc::default(),
+            ring: None,
+            bell: None,
+        };
         if let Some(ring) = ring {
+            let descriptor = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
             reactor.watch_level(&ring, RING)?;
+            reactor.watch_level(&descriptor, RING)?;
             reactor.ring = Some(Box::new(ring));
+            reactor.bell = Some(Bell { descriptor, rung: false });
         }
         Ok(reactor)
     }
@@ -206,9 +222,28 @@ impl Reactor {
         Ok(())
     }
 
+    /// Called by a link that took completions off the ring: those of other links are reported by the next wait, and until then the set's
+    /// descriptor is ready.
+    pub(crate) fn ring_for_others(&mut self) {
+        if let (Some(ring), Some(bell)) = (&self.ring, &mut self.bell)
+            && ring.has_news()
+            && !bell.rung
+        {
+            // It is full only if it rings already.
+            let _ = rustix::io::write(&bell.descriptor, &1u64.to_ne_bytes());
+            bell.rung = true;
+        }
+    }
+
     /// Reports streams for which the ring has done something; true if there are any.
     fn tell_news(&mut self, out: &mut Vec<Ready>) -> bool {
         let Some(ring) = &mut self.ring else { return false };
+        if let Some(bell) = &mut self.bell
+            && std::mem::take(&mut bell.rung)
+        {
+            // Empty if nobody rang.
+            let _ = rustix::io::read(&bell.descriptor, &mut [0; 8]);
+        }
         ring.reap();
         let before = out.len();
         ring.tell(|token| out.push(Ready { token, readable: true, writable: true }));

@@ -75,13 +75,13 @@ impl TcpLink {
         protection: Protection,
         early: Vec<u8>,
     ) -> io::Result<TcpLink> {
-        tuning::fit(&socket);
+        let near = tuning::fit(&socket);
         let socket = Arc::new(socket);
         let stream = match reactor.ring() {
             Some(ring) => {
                 // The ring waits where a socket would block; of one that never does it would only hear that it does not.
                 rustix::io::ioctl_fionbio(&socket, false)?;
-                Some(ring.open(socket.clone(), token)?)
+                Some(ring.open(socket.clone(), token, !near)?)
             }
             None => {
                 rustix::io::ioctl_fionbio(&socket, true)?;
@@ -285,6 +285,7 @@ impl Link for TcpLink {
             (Some(stream), Some(ring)) => self.send_by(ring, stream),
             _ => self.send_all(),
         };
+        reactor.ring_for_others();
         self.ended(sent)
     }
 
@@ -297,6 +298,7 @@ impl Link for TcpLink {
             Some(stream) => self.take_from(reactor, stream, sink),
             None => self.take_in(reactor, sink),
         };
+        reactor.ring_for_others();
         self.inbox.rest(reactor.buffers());
         self.ended(more)
     }
@@ -306,9 +308,8 @@ impl Link for TcpLink {
             return Err(error.clone());
         }
         if let (Some(stream), Some(ring)) = (self.stream, reactor.ring()) {
-            ring.reap();
-            // News of another link make no descriptor ready either: they were taken off the ring already.
-            return Ok(self.early || ring.holds(stream) || ring.has_news());
+            // What the kernel has not done yet makes the ring's descriptor ready.
+            return Ok(self.early || ring.holds(stream));
         }
         // What else comes makes an edge: the socket was drained when `receive` said so.
         Ok(self.early)
@@ -325,7 +326,10 @@ impl Link for TcpLink {
     fn close(&mut self, reactor: &mut Reactor) {
         self.over.get_or_insert_with(|| closed().into());
         match (self.stream.take(), reactor.ring()) {
-            (Some(stream), Some(ring)) => ring.close(stream),
+            (Some(stream), Some(ring)) => {
+                ring.close(stream);
+                reactor.ring_for_others();
+            }
             _ => {
                 if let Err(error) = reactor.forget_stream(&self.socket, self.token) {
                     tracing::debug!(%error, "a socket was watched no more already");

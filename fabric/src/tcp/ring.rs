@@ -71,11 +71,12 @@ impl Ring {
         Ok(Ring { uring: Uring::new()?, streams: Slab::new(), news: Vec::new(), starved: Vec::new() })
     }
 
-    /// Begins to receive on a socket, and gives back the stream's number.
+    /// Begins to receive on a socket, and gives back the stream's number. With `zero_copy` large parcels are sent without the kernel copying
+    /// them, which pays if a device reads them; on one host the kernel copies them all the same, later and page by page.
     ///
     /// # Errors
     /// io_uring_enter(2).
-    pub fn open(&mut self, socket: Arc<OwnedFd>, token: Token) -> io::Result<usize> {
+    pub fn open(&mut self, socket: Arc<OwnedFd>, token: Token, zero_copy: bool) -> io::Result<usize> {
         let number = self.streams.insert(Stream {
             socket,
             token,
@@ -84,7 +85,7 @@ impl Ring {
             end: None,
             sending: 0,
             sent: VecDeque::new(),
-            zero_copy: true,
+            zero_copy,
             closed: false,
             news: false,
         });
