@@ -285,6 +285,7 @@ impl Engine {
                 Alarm::Setup(number) => self.setup_is_late(number, now),
                 Alarm::Guest(session) => self.forget_guest(session, now),
                 Alarm::Accept => self.accept_again(now),
+                Alarm::Devices => self.look_after_devices(now),
             }
         }
     }

@@ -188,6 +188,12 @@ pub trait OneSided {
     /// Operations that may still be posted.
     fn room(&self) -> usize;
 
+    /// True if operations are under way.
+    fn is_busy(&self) -> bool;
+
+    /// True if operations are under way and none has ended since this was asked last.
+    fn is_stuck(&mut self) -> bool;
+
     /// The rail of the other end that it leads to, as that end's device keys name it.
     fn rail(&self) -> u8;
 

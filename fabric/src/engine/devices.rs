@@ -5,13 +5,14 @@
 //!
 //! Invariant: a connection that is being set up belongs to a setup, and ends with it.
 
+use super::links::{Linked, Links};
 use super::remote::Place;
 use super::setups::{Phase, Proved, Setup, SetupError};
-use super::{Engine, Entry};
+use super::{Alarm, Engine, Entry};
 use crate::provider::Provider;
 use crate::reactor::Reactor;
 use crate::region::{DeviceKey, Memory, RemoteKey};
-use crate::session::Lane;
+use crate::session::{Lane, LinkId};
 use crate::setup::{Open, QueuePair};
 use crate::verbs::{Adapter, Pending, VerbsLink};
 use base::time::Time;
@@ -19,6 +20,10 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
+
+/// How long a device may go without ending one of several operations. It sends a packet for the last time after less.
+const PATIENCE: Duration = Duration::from_millis(1500);
 
 /// The devices of an endpoint.
 #[derive(Default)]
@@ -27,6 +32,8 @@ pub struct Devices {
     rails: Vec<Arc<Adapter>>,
     /// By the number of their setup.
     pending: BTreeMap<u64, Pending>,
+    /// Operations are looked after.
+    watched: bool,
 }
 
 impl Devices {
@@ -140,6 +147,29 @@ impl Engine {
         }
     }
 
+    /// Operations are under way: there is to be an end of them, whatever the device does.
+    pub(super) fn watch_devices(&mut self, now: Time) {
+        if !std::mem::replace(&mut self.devices.watched, true) {
+            self.timers.set(now + PATIENCE, Alarm::Devices);
+        }
+    }
+
+    /// Ends the links whose devices do not answer (Soft-RoCE does so now and then when a key has become bad).
+    pub(super) fn look_after_devices(&mut self, now: Time) {
+        let links = self.links.carried_by(Provider::Verbs);
+        self.devices.watched = false;
+        for id in &links {
+            match self.links.look_after(*id) {
+                None => {}
+                Some(false) => self.watch_devices(now),
+                Some(true) => {
+                    let silent = io::Error::new(io::ErrorKind::TimedOut, "the RDMA device does not answer");
+                    self.link_lost(*id, &silent.into(), now);
+                }
+            }
+        }
+    }
+
     /// This end's half of a connection through devices, if the setup that it dialled is for one.
     pub(super) fn offered(&mut self, setup: &Setup, open: &Open) -> Result<Option<QueuePair>, SetupError> {
         if open.provider != super::proving::provider_number(Provider::Verbs) {
@@ -232,6 +262,20 @@ impl Engine {
             Ok(link) => self.linked(setup, Box::new(link), proved, lane, now),
             Err(error) => self.setup_failed(setup, error.into(), now),
         }
+    }
+}
+
+impl Links {
+    /// Those that this provider carries.
+    pub fn carried_by(&self, provider: Provider) -> Vec<LinkId> {
+        let is_meant = |linked: &Linked| linked.link().is_some_and(|link| link.provider() == provider);
+        self.links.iter().filter(|(_, linked)| is_meant(linked)).map(|(at, _)| LinkId(at as u32)).collect()
+    }
+
+    /// For a link with a device: whether its operations are stuck; `None` if there are none.
+    pub fn look_after(&mut self, id: LinkId) -> Option<bool> {
+        let device = self.links.get_mut(id.0 as usize)?.link.as_mut()?.one_sided()?;
+        device.is_busy().then(|| device.is_stuck())
     }
 }
 

@@ -3,7 +3,7 @@
 use super::filling::{fill_in, fill_out};
 use super::inlet::{Replies, Requests};
 use super::{Arrived, Engine};
-use crate::provider::{Link, LinkError, Provider};
+use crate::provider::{Link, LinkError};
 use crate::reactor::Token;
 use crate::session::{Lane, LinkId, Start};
 use base::time::Time;
@@ -28,7 +28,7 @@ pub enum Side {
 
 /// A link and what it is for.
 pub struct Linked {
-    link: Option<Box<dyn Link>>,
+    pub(super) link: Option<Box<dyn Link>>,
     /// Whose it is.
     pub side: Side,
     /// Its lane.
@@ -56,7 +56,7 @@ struct Recent {
 /// All links.
 #[derive(Default)]
 pub struct Links {
-    links: Slab<Linked>,
+    pub(super) links: Slab<Linked>,
     dirty: Vec<LinkId>,
     again: Vec<LinkId>,
     recent: Vec<Recent>,
@@ -116,12 +116,6 @@ impl Links {
     /// All numbers.
     pub fn ids(&self) -> Vec<LinkId> {
         self.links.iter().map(|(at, _)| LinkId(at as u32)).collect()
-    }
-
-    /// Those that this provider carries.
-    pub fn carried_by(&self, provider: Provider) -> Vec<LinkId> {
-        let is_meant = |linked: &Linked| linked.link().is_some_and(|link| link.provider() == provider);
-        self.links.iter().filter(|(_, linked)| is_meant(linked)).map(|(at, _)| LinkId(at as u32)).collect()
     }
 
     /// No byte more goes into a region.
@@ -334,6 +328,10 @@ impl Engine {
             }
             let full = link.room() == 0;
             let flushed = filled.and_then(|()| link.flush(&mut self.reactor));
+            let posted = link.one_sided().is_some_and(|device| device.is_busy());
+            if posted {
+                self.watch_devices(now);
+            }
             // The wire took it all: no readiness will come, so the cores are asked for more.
             let more = full && link.room() > 0;
             self.links.give_back(id, link);

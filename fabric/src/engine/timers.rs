@@ -15,6 +15,8 @@ pub enum Alarm {
     Guest(u64),
     /// Connections are accepted again.
     Accept,
+    /// Operations of devices are looked after.
+    Devices,
 }
 
 /// Alarms by time.

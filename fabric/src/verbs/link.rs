@@ -28,6 +28,8 @@ const POLLS_MAX: usize = 4;
 /// One end of a link through an RDMA device.
 pub struct VerbsLink {
     news: Completions,
+    /// What came before the link began.
+    early: Vec<Completion>,
     ends: Ends,
     completions: Arc<CompletionQueue>,
     adapter: Arc<Adapter>,
@@ -47,6 +49,8 @@ struct Ends {
     incoming: Incoming,
     promise: Promise,
     works: Works,
+    /// The other end is ready to hear: the dialling end has seen so, the accepting end has been spoken to.
+    heard: bool,
 }
 
 /// Operations that were carried out.
@@ -56,6 +60,8 @@ struct Works {
     done: u64,
     written: u64,
     read: u64,
+    /// How many were done when somebody looked while some were under way.
+    looked: Option<u64>,
 }
 
 impl VerbsLink {
@@ -70,7 +76,18 @@ impl VerbsLink {
         reactor: &mut Reactor,
     ) -> io::Result<VerbsLink> {
         let Pending {
-            adapter, pair, slots, completions, promise, failed, promised, allowed, their_rail, ..
+            adapter,
+            pair,
+            slots,
+            completions,
+            promise,
+            failed,
+            promised,
+            allowed,
+            their_rail,
+            through,
+            early,
+            ..
         } = pending;
         reactor.watch_level(&completions, token)?;
         reactor.watch_stream(&life, token)?;
@@ -79,9 +96,11 @@ impl VerbsLink {
             incoming: Incoming::new(promised),
             promise,
             works: Works::default(),
+            heard: through,
         };
         Ok(VerbsLink {
             news: Completions::new(),
+            early,
             ends,
             completions,
             adapter,
@@ -96,6 +115,9 @@ impl VerbsLink {
     }
 
     fn take_in(&mut self, sink: &mut dyn Sink) -> Result<bool, LinkError> {
+        for completion in std::mem::take(&mut self.early) {
+            self.ends.completed(completion, sink)?;
+        }
         for _ in 0..POLLS_MAX {
             // What was seen when it was armed comes first.
             self.completions.poll(&mut self.news).map_err(lost)?;
@@ -160,6 +182,7 @@ impl Ends {
             let Some(taken) = received.immediate().filter(|_| received.written().is_none()) else {
                 return Err(crate::frame::WireError("a message that does not count").into());
             };
+            self.heard = true;
             self.outgoing.taken(taken);
             return Ok(self.incoming.take(&received, sink)?);
         };
@@ -175,6 +198,9 @@ impl Ends {
 
     /// Sends what waits, as far as it can go, and what the other end must know.
     fn go_on(&mut self) -> Result<(), Error> {
+        if !self.heard {
+            return Ok(());
+        }
         if self.outgoing.can_go() {
             let told = self.incoming.tell();
             self.outgoing.pump(told)?;
@@ -193,7 +219,7 @@ impl Link for VerbsLink {
     }
 
     fn room(&self) -> usize {
-        self.ends.outgoing.room()
+        if self.ends.heard { self.ends.outgoing.room() } else { 0 }
     }
 
     fn push(&mut self, frame: Frame) {
@@ -230,7 +256,7 @@ impl Link for VerbsLink {
         if let Some(error) = &self.over {
             return Err(error.clone());
         }
-        if !self.unposted.is_empty() || self.failed.load(Relaxed) {
+        if !self.early.is_empty() || !self.unposted.is_empty() || self.failed.load(Relaxed) {
             return Ok(true);
         }
         self.armed = true;
@@ -274,6 +300,16 @@ impl Link for VerbsLink {
 impl OneSided for VerbsLink {
     fn room(&self) -> usize {
         if self.over.is_some() { 0 } else { self.ends.outgoing.work_room() }
+    }
+
+    fn is_busy(&self) -> bool {
+        self.ends.outgoing.has_works()
+    }
+
+    fn is_stuck(&mut self) -> bool {
+        let Works { done, looked, .. } = self.ends.works;
+        self.ends.works.looked = Some(done).filter(|_| self.ends.outgoing.has_works());
+        looked == Some(done) && self.ends.outgoing.has_works()
     }
 
     fn rail(&self) -> u8 {

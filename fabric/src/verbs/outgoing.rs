@@ -114,6 +114,11 @@ impl Outgoing {
         (WORKS_MAX - self.works).min(self.pair.room() as usize)
     }
 
+    /// True if operations are under way.
+    pub fn has_works(&self) -> bool {
+        self.works > 0
+    }
+
     /// Takes a frame.
     pub fn push(&mut self, frame: Frame) {
         self.frames += 1;

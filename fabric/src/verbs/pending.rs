@@ -14,7 +14,7 @@
 //! Invariant: the numbers of the other end are checked before the device sees them.
 
 use super::adapter::Adapter;
-use super::completion::{CompletionQueue, Completions, Work};
+use super::completion::{Completion, CompletionQueue, Completions, Work};
 use super::connection::Coordinates;
 use super::memory::{Access, MemoryRegion};
 use super::outgoing::WORKS_MAX;
@@ -68,6 +68,10 @@ pub struct Pending {
     pub(super) allowed: u32,
     /// The other end's number for its rail.
     pub(super) their_rail: u8,
+    /// The path has been seen to carry.
+    pub(super) through: bool,
+    /// What came while the path was tried: the other end may speak as soon as it has heard this one.
+    pub(super) early: Vec<Completion>,
     rail: u8,
 }
 
@@ -109,6 +113,8 @@ impl Pending {
             promised,
             allowed: 0,
             their_rail: 0,
+            through: false,
+            early: Vec::new(),
             rail,
         })
     }
@@ -154,7 +160,7 @@ impl Pending {
     /// # Errors
     /// It does not carry.
     pub fn is_through(&mut self) -> Result<bool, Error> {
-        let (mut news, mut through) = (Completions::new(), false);
+        let mut news = Completions::new();
         self.completions.acknowledge()?;
         self.completions.arm()?;
         self.completions.poll(&mut news)?;
@@ -162,12 +168,15 @@ impl Pending {
             completion.outcome().map_err(|failure| Error::Unavailable {
                 why: format!("nothing comes through on the RDMA path: {failure}"),
             })?;
-            if let Work::Send { sequence } = completion.work() {
-                self.pair.completed(sequence);
-                through = true;
+            match completion.work() {
+                Work::Send { sequence } => {
+                    self.pair.completed(sequence);
+                    self.through = true;
+                }
+                Work::Receive { .. } => self.early.push(completion),
             }
         }
-        Ok(through)
+        Ok(self.through)
     }
 }
 

@@ -294,3 +294,31 @@ fn a_peer_that_begins_anew_is_found_again() {
         again.close().await;
     });
 }
+
+#[test]
+fn a_key_is_no_good_in_the_hands_of_another_peer() {
+    run(1, async |Ends { near, far, rails }: Ends| {
+        over_devices(&near).await;
+        let (there, key) = region(&far, 10_000, Rights::ALL);
+        there.span().fill(&pattern(9, 10_000));
+        for round in 0..10 {
+            let thief = endpoint(3, &rails, 0).await;
+            thief.set_address(peer(2), far.address());
+            if round % 2 == 0 {
+                over_devices(&thief).await;
+            }
+            let loot = thief.register(100).unwrap();
+            for write in [false, true] {
+                let outcome = match write {
+                    true => thief.write(&key, 0, &[loot.span()], SOON).await,
+                    false => thief.read(&key, 0, &[loot.span()], SOON).await,
+                };
+                let denied = matches!(outcome, Err(Error::Denied { .. }));
+                assert!(denied, "round {round}, write {write}: {outcome:?}, {:#?}", thief.status());
+            }
+            assert_eq!(bytes(&loot.span()), [0; 100]);
+            thief.close().await;
+        }
+        assert!(bytes(&there.span()) == pattern(9, 10_000));
+    });
+}
