@@ -55,7 +55,8 @@ impl Services {
     /// Starts a request: calls the service and, if it does not answer at once, polls its future once, here and now, so that requests
     /// are started in the order of these calls. What the future waits for then wakes whoever runs it from here on.
     pub fn start(&self, service: ServiceId, from: Peer, request: Message) -> Started {
-        let handler = self.offered.read().iter().find(|(number, _)| *number == service).map(|(_, it)| it.clone());
+        let handler =
+            self.offered.read().iter().find(|(number, _)| *number == service).map(|(_, it)| it.clone());
         let Some(handler) = handler else {
             return Started::Done((Verdict::NoService, Message::default()));
         };

@@ -18,6 +18,11 @@ mod noise;
 mod preamble;
 mod terms;
 
-pub use noise::{Accepting, Dialled, Dialling, Identity, Keys, Opened, RecordKeys, SEALED_HELLO_BYTES, Step, TERMS_BYTES_MAX, refusal};
-pub use preamble::{ANSWER_BYTES, Answer, MAGIC, PREAMBLE_BYTES, Preamble, VERSION_MAX, VERSION_MIN, Versions};
+pub use noise::{
+    Accepting, Dialled, Dialling, Identity, Keys, Opened, RecordKeys, SEALED_HELLO_BYTES, Step,
+    TERMS_BYTES_MAX, refusal,
+};
+pub use preamble::{
+    ANSWER_BYTES, Answer, MAGIC, PREAMBLE_BYTES, Preamble, VERSION_MAX, VERSION_MIN, Versions,
+};
 pub use terms::{Open, QueuePair, Rail, Security, Welcome};

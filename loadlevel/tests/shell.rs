@@ -29,9 +29,7 @@ async fn endpoint(node: u32) -> Endpoint {
     let local = Peer { node: NodeId(node), role: Role::Control };
     let key = ClusterKey::from_bytes([5; 32]);
     let listen = "127.0.0.1:0".parse().unwrap();
-    Endpoint::bind(fabric::Config::new(local, listen, key, "blue"))
-        .await
-        .unwrap()
+    Endpoint::bind(fabric::Config::new(local, listen, key, "blue")).await.unwrap()
 }
 
 fn view() -> Arc<View> {

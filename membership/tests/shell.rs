@@ -37,9 +37,7 @@ impl Running {
 async fn endpoint(node: u32, role: Role) -> Endpoint {
     let local = Peer { node: NodeId(node), role };
     let (key, cluster) = (ClusterKey::from_bytes(KEY), CLUSTER.to_string());
-    Endpoint::bind(fabric::Config::new(local, LOCALHOST, key, cluster))
-        .await
-        .unwrap()
+    Endpoint::bind(fabric::Config::new(local, LOCALHOST, key, cluster)).await.unwrap()
 }
 
 fn row(id: u32, incarnation: u64, control: SocketAddr, data: SocketAddr) -> Node {

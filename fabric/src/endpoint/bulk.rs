@@ -137,7 +137,7 @@ impl Endpoint {
             let target = Target::Peer(key.owner);
             return shared.with(|engine, _| engine.transfer_here(write, key, offset, pieces, notify, target));
         }
-        let transfer = Transfer { write, key: key.clone(), offset, pieces: pieces.to_vec(), notify, after };
+        let transfer = Transfer { write, key: *key, offset, pieces: pieces.to_vec(), notify, after };
         Calling::begin(shared, |engine, now| engine.transfer(transfer, now))?.await.map(|_| ())
     }
 }

@@ -5,9 +5,9 @@
 use super::tree::Tree;
 use super::waiting::Seat;
 use crate::engine::{Arrived, Engine, Errands};
-use crate::sim::Wire;
 use crate::serving::{Outcome, Services, Started};
 use crate::session::{Ticket, Turn};
+use crate::sim::Wire;
 use crate::{Config, Error, LinkEvent, Message, Peer};
 use base::time::Time;
 use parking_lot::Mutex;

@@ -23,8 +23,11 @@ impl Endpoint {
     pub(crate) fn simulated(config: Config, wire: Arc<Mutex<Wire>>) -> Result<(Endpoint, Simulated), Error> {
         let engine = Engine::simulated(config, wire.clone())?;
         let shared = Shared::around(engine, Driven::ByCaller, Clock::Virtual(wire))?;
-        let simulated =
-            Simulated { shared: Arc::downgrade(&shared), address: shared.address, errands: Errands::default() };
+        let simulated = Simulated {
+            shared: Arc::downgrade(&shared),
+            address: shared.address,
+            errands: Errands::default(),
+        };
         Ok((Endpoint { parts: Arc::new(Parts { shared }) }, simulated))
     }
 }

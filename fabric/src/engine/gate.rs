@@ -9,7 +9,7 @@ use super::setups::{Phase, Setup, SetupError, Whose};
 use super::{Alarm, Engine, Entry};
 use crate::provider::Provider;
 use crate::reactor::Token;
-use crate::setup::{Accepting, Rail};
+use crate::setup::Rail;
 use crate::{Error, Refusal, Refusals};
 use base::time::Time;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
@@ -214,7 +214,7 @@ impl Engine {
             token,
             stream: Some(stream),
             late,
-            phase: Phase::Accepting(Accepting::default()),
+            phase: Phase::Accepting(Box::default()),
             whose: Whose::Theirs { from, local },
             input: Vec::new(),
             output: Vec::new(),

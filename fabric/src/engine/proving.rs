@@ -31,7 +31,7 @@ impl Engine {
                 return Ok(None);
             }
             let (dialling, first) = Dialling::begin(&self.identity);
-            (setup.phase, setup.output) = (Phase::Dialling(dialling), first);
+            (setup.phase, setup.output) = (Phase::Dialling(Box::new(dialling)), first);
             // Now the accepting end has its time to prove itself.
             setup.late = now + self.limits.handshake;
             self.timers.set(setup.late, Alarm::Setup(setup.number));

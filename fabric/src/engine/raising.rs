@@ -44,7 +44,7 @@ impl Engine {
                 Proved::Opened(..) => shm::End::Accepted,
             };
             match shm::Setup::start(stream, end, setup.token, &mut self.reactor) {
-                Ok(passing) => setup.phase = Phase::Passing(passing, Box::new(proved)),
+                Ok(passing) => setup.phase = Phase::Passing(Box::new(passing), Box::new(proved)),
                 Err(error) => return self.setup_failed(setup, error.into(), now),
             }
             let number = setup.number;
@@ -78,7 +78,7 @@ impl Engine {
         let Phase::Passing(passing, proved) = phase else { return };
         match passing.advance(&mut self.reactor) {
             Ok(shm::Step::Waiting(passing)) => {
-                setup.phase = Phase::Passing(passing, proved);
+                setup.phase = Phase::Passing(Box::new(passing), proved);
                 self.setups.insert(setup);
             }
             Ok(shm::Step::Linked(link)) => {

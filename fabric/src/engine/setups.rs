@@ -21,15 +21,15 @@ pub enum Phase {
     /// connect(2) is under way.
     Connecting,
     /// The dialling end's handshake.
-    Dialling(Dialling),
+    Dialling(Box<Dialling>),
     /// The accepting end's handshake.
-    Accepting(Accepting),
+    Accepting(Box<Accepting>),
     /// The welcome is on its way out; then the link begins.
     Welcoming(Box<Opened>, usize),
     /// The dialling end looks whether the devices' path carries.
     Trying(Box<Proved>),
     /// Shared memory is passed.
-    Passing(shm::Setup, Box<Proved>),
+    Passing(Box<shm::Setup>, Box<Proved>),
 }
 
 /// What the two ends know when both have proved themselves.

@@ -70,7 +70,11 @@ fn noise(cluster: &str, key: &ClusterKey, preamble: &Preamble, dials: bool) -> H
 fn write_hello(noise: &mut HandshakeState, hello: Hello) -> [u8; SEALED_HELLO_BYTES] {
     let mut message = [0; SEALED_HELLO_BYTES];
     let written = noise.write_message(&hello.encode(), &mut message);
-    assert_eq!(written.ok(), Some(SEALED_HELLO_BYTES), "it is this end's turn and the message has this length");
+    assert_eq!(
+        written.ok(),
+        Some(SEALED_HELLO_BYTES),
+        "it is this end's turn and the message has this length"
+    );
     message
 }
 
