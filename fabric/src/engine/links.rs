@@ -118,10 +118,10 @@ impl Links {
         self.links.iter().map(|(at, _)| LinkId(at as u32)).collect()
     }
 
-    /// No byte more goes into a region.
+    /// No byte more of a peer goes into a region. On links that this end dialled, numbers of regions are the other end's.
     pub fn forsake(&mut self, region: u64) {
         for (_, linked) in &mut self.links {
-            if let Some(link) = &mut linked.link {
+            if let (Side::In(_), Some(link)) = (linked.side, &mut linked.link) {
                 link.forsake(region);
             }
         }

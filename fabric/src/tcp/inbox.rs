@@ -3,7 +3,7 @@
 //! ```text
 //!  socket -> buffer ------------------> records <= SHARED: opened where they lie, frames are slices of the buffer
 //!         -> memory of its own -------> a longer record: one message, received into its memory
-//!         -> the region, in place ----> a direct record: bytes of the piece whose frame came before
+//!         -> the region, in place ----> a direct record: bytes of the piece whose frame came before; a sealed one when it has opened
 //! ```
 //!
 //! One call receives the rest of what goes elsewhere and a little more: the beginning of the next record, not so much that bytes of a
@@ -207,8 +207,11 @@ impl Inbox {
                     return Err(WireError("more bytes than the piece has"));
                 }
                 match &piece.place {
-                    Some(span) => span.part(piece.done, record.length).map(Into::Span),
-                    None => None,
+                    Some(span) if self.opener.is_none() => {
+                        span.part(piece.done, record.length).map(Into::Span)
+                    }
+                    // What is sealed comes into the region when it has been opened: another link may have brought the same bytes by then.
+                    _ => None,
                 }
             }
             (None, false) => None,
@@ -226,14 +229,23 @@ impl Inbox {
         if let Some(opener) = &mut self.opener {
             let tag = self.buffer.first_chunk().copied().unwrap_or_default();
             self.buffer.advance(TAG_BYTES);
-            match &mut apart.into {
-                Into::Span(span) => sys::with_bytes(span, |body| opener.open(apart.prefix, body, tag))?,
-                Into::Fresh(fresh) => opener.open(apart.prefix, fresh, tag)?,
+            if let Into::Fresh(fresh) = &mut apart.into {
+                opener.open(apart.prefix, fresh, tag)?;
             }
         }
         match apart.into {
-            Into::Fresh(fresh) if !apart.record.direct => self.unpack(fresh.freeze(), sink),
-            _ => self.piece_grown(apart.record.length, sink),
+            Into::Fresh(fresh) if !apart.record.direct => return self.unpack(fresh.freeze(), sink),
+            Into::Fresh(fresh) => self.fill_piece(&fresh),
+            Into::Span(_) => {}
+        }
+        self.piece_grown(apart.record.length, sink)
+    }
+
+    /// Copies the next bytes of the piece to where they belong, unless they belong nowhere any more.
+    fn fill_piece(&self, bytes: &[u8]) {
+        let part = self.piece.as_ref().and_then(|piece| piece.place.as_ref()?.part(piece.done, bytes.len()));
+        if let Some(part) = part {
+            part.fill(bytes);
         }
     }
 

@@ -167,13 +167,6 @@ fn retried(mut call: impl FnMut() -> isize) -> io::Result<usize> {
     }
 }
 
-/// Lends a part of a region to `work` as bytes.
-pub fn with_bytes<R>(span: &Span, work: impl FnOnce(&mut [u8]) -> R) -> R {
-    // SAFETY: the span keeps the memory mapped and is inside it. Another process or device may write there meanwhile: `work` is the cipher
-    // alone, which reads and writes each byte as it is (assembler) and decides nothing by it but whether the record opens.
-    work(unsafe { std::slice::from_raw_parts_mut(span.address(), span.length()) })
-}
-
 /// Copies a part of a region to the end of `out`.
 pub fn append(span: &Span, out: &mut Vec<u8>) {
     out.reserve(span.length());

@@ -76,7 +76,18 @@ async fn transfer(run: Arc<Run>, caller: Endpoint, server: Endpoint, seed: u64) 
         assert_eq!(there.arrivals(), notified);
         here.span().fill(&vec![0; length]);
         caller.read(&key, offset, &[here.span()], SOON).await.unwrap();
-        assert!(bytes_of(&here.span()) == pattern(length, seed), "{length} bytes changed on the way");
+        let (read, right) = (bytes_of(&here.span()), pattern(length, seed));
+        if read != right {
+            let written = bytes_of(&there.part(offset as usize, length).expect("it was written")) == right;
+            let wrong: Vec<usize> = (0..length).filter(|at| read[*at] != right[*at]).collect();
+            let (first, last, values) =
+                (wrong[0], wrong[wrong.len() - 1], &read[wrong[0]..][..8.min(length - wrong[0])]);
+            panic!(
+                "{} of {length} bytes changed on the way {}, {first} to {last}, to {values:?}: transfer {notified}",
+                wrong.len(),
+                if written { "here" } else { "there" },
+            );
+        }
         run.done.fetch_add(1, SeqCst);
     }
 }
