@@ -44,7 +44,7 @@ const VERBS: &[Verb] = &[
     },
     Verb {
         name: "test",
-        summary: "sets up, lints, builds, runs all tests within 20 minutes",
+        summary: "sets up, lints, builds, runs all tests, within 40 minutes",
         operands: "[filter..]",
         details: "The last line is `N passed, N failed, N skipped`. Filters choose tests by a part of their name.",
         flags: &[

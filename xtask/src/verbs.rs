@@ -72,7 +72,7 @@ pub fn verb(given: &Given) -> Result<(), Error> {
 
 /// The tests that `filters` choose, as a part of a greater run, which prints what failed and what was skipped.
 pub fn conformance(filters: &[String], long: bool, limit: Duration) -> Result<Tally, Error> {
-    if !filters.is_empty() && Suite::built(filters)?.is_empty() {
+    if !filters.is_empty() && Suite::built(filters, long)?.is_empty() {
         return Ok(Tally::default());
     }
     match machine(NODES) {
@@ -116,7 +116,7 @@ fn tests(
     limit: Duration,
     print: &mut dyn FnMut(&str),
 ) -> Result<Tally, Error> {
-    let suite = Suite::built(filters)?;
+    let suite = Suite::built(filters, long)?;
     let limit = if long { LONG_LIMIT } else { limit.min(TESTS_LIMIT) };
     let parts = suite.parts(long, limit.saturating_sub(BOOT_LIMIT));
     let outcomes = match machine.run(&parts, limit, &mut |_, line| print(line)) {

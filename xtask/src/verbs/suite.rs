@@ -1,7 +1,7 @@
 //! Which tests run in the machine, and what they say.
 //!
 //! Invariant: every test of the program `verbs`, and of the fabric's other test programs those with "verbs" in their
-//! name; each is counted once.
+//! name; each is counted once. What takes an emulated machine long waits for `--long`, or to be asked for by name.
 
 use std::fs;
 use std::path::PathBuf;
@@ -18,6 +18,8 @@ use crate::vm::{Outcome, Part, quoted};
 /// The package, and the test program of which every test is about verbs.
 const PACKAGE: &str = "fabric";
 const PROGRAM: &str = "verbs";
+/// Parts of the names of tests that take an emulated machine long.
+const LONG_NAMES: [&str; 3] = ["driven_verbs::", "load::", "flow::"];
 /// To tell what was built already, behind another build of somebody else.
 const BUILD_LIMIT: Duration = Duration::from_secs(300);
 
@@ -65,7 +67,7 @@ fn program_names() -> Vec<String> {
 
 impl Suite {
     /// Builds the test programs and asks them for their tests.
-    pub fn built(filters: &[String]) -> Result<Self, Error> {
+    pub fn built(filters: &[String], long: bool) -> Result<Self, Error> {
         if !is_there() {
             return Ok(Self { programs: Vec::new() });
         }
@@ -80,7 +82,7 @@ impl Suite {
         for (_, path) in found {
             let list =
                 Run::new([&path]).args(["--list", "--format=terse"]).directory(&folder).checked()?.text();
-            let tests = chosen(&list, is_all_about_verbs(&path), filters);
+            let tests = chosen(&list, is_all_about_verbs(&path), long, filters);
             if !tests.is_empty() {
                 programs.push(Program { path, tests });
             }
@@ -140,10 +142,12 @@ fn is_all_about_verbs(path: &std::path::Path) -> bool {
 }
 
 /// The chosen of a list with lines `name: test`.
-fn chosen(list: &str, all: bool, filters: &[String]) -> Vec<String> {
+fn chosen(list: &str, all: bool, long: bool, filters: &[String]) -> Vec<String> {
+    let is_short = |name: &str| !LONG_NAMES.iter().any(|part| name.contains(part));
     let names = list.lines().filter_map(|line| line.strip_suffix(": test"));
     names
         .filter(|name| all || name.contains(PROGRAM))
+        .filter(|name| all || long || !filters.is_empty() || is_short(name))
         .filter(|name| filters.is_empty() || filters.iter().any(|filter| name.contains(filter.as_str())))
         .map(str::to_owned)
         .collect()
@@ -153,13 +157,19 @@ fn chosen(list: &str, all: bool, filters: &[String]) -> Vec<String> {
 mod tests {
     use super::*;
 
-    const LIST: &str = "ports::up: test\nverbs::reads: test\nbench: benchmark\ntcp::reads: test\n";
+    const LIST: &str =
+        "ports::up: test\nverbs::reads: test\nbench: benchmark\ntcp::reads: test\nload::verbs::storm: test\n";
 
     #[test]
     fn of_other_programs_only_what_names_verbs_is_chosen() {
-        assert_eq!(chosen(LIST, false, &[]), ["verbs::reads"]);
-        assert_eq!(chosen(LIST, true, &[]), ["ports::up", "verbs::reads", "tcp::reads"]);
-        assert_eq!(chosen(LIST, true, &["reads".into(), "x".into()]), ["verbs::reads", "tcp::reads"]);
+        assert_eq!(chosen(LIST, false, false, &[]), ["verbs::reads"]);
+        assert_eq!(
+            chosen(LIST, true, false, &[]),
+            ["ports::up", "verbs::reads", "tcp::reads", "load::verbs::storm"]
+        );
+        assert_eq!(chosen(LIST, true, false, &["reads".into(), "x".into()]), ["verbs::reads", "tcp::reads"]);
+        assert_eq!(chosen(LIST, false, true, &[]), ["verbs::reads", "load::verbs::storm"]);
+        assert_eq!(chosen(LIST, false, false, &["storm".into()]), ["load::verbs::storm"]);
         assert!(is_all_about_verbs("/t/deps/verbs-0123".as_ref()));
         assert!(!is_all_about_verbs("/t/deps/provider-0123".as_ref()));
     }
