@@ -60,6 +60,8 @@ impl Engine {
             self.links.mark(home);
         }
         self.mark_carrying(at, Lane::Bulk);
+        // A transfer may have waited only for this link to let go of its memory.
+        self.settle_replies(at);
         self.tell(at);
         let Some(lane) = lane else { return };
         if self.wants(at, lane) {
@@ -185,6 +187,7 @@ impl Engine {
             self.drop_setup(number);
         }
         self.remotes[at].home = [None; 2];
+        self.settle_replies(at);
         self.tell(at);
     }
 
