@@ -252,7 +252,10 @@ impl Engine {
 
     /// Called before sleeping: how long at most (`None`: for ever). `Some(0)` if something came meanwhile.
     pub fn rest(&mut self, now: Time) -> Option<std::time::Duration> {
-        if self.closed || !self.errands.is_empty() || self.arm(now) {
+        if self.closed && self.errands.is_empty() {
+            return None;
+        }
+        if !self.errands.is_empty() || self.arm(now) {
             return Some(std::time::Duration::ZERO);
         }
         self.earliest().map(|at| at.since(now))

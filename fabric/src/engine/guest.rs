@@ -87,7 +87,13 @@ impl Guests {
 
     /// Sessions of this peer that have no link: when it begins a new one, they are of a former life.
     pub fn abandoned(&self, peer: Peer, but: u64) -> Vec<usize> {
-        let abandoned = |guest: &Guest| guest.peer == peer && guest.session != but && guest.links.is_empty();
+        // One that was never linked may still be on its way in: another machine that joins has the same name.
+        let abandoned = |guest: &Guest| {
+            guest.peer == peer
+                && guest.session != but
+                && guest.links.is_empty()
+                && guest.alone_since.is_some()
+        };
         self.guests.iter().filter(|(_, guest)| abandoned(guest)).map(|(place, _)| place).collect()
     }
 
@@ -135,9 +141,17 @@ impl Engine {
     /// A guest has been without links for long: what he asked is forgotten.
     pub(super) fn forget_guest(&mut self, session: u64, now: Time) {
         let Some(at) = self.guests.find(session) else { return };
-        let alone = self.guests.at(at).and_then(|guest| guest.alone_since);
-        if alone.is_some_and(|since| now.since(since) >= GUEST_STAYS) {
+        let over = self.guests.at(at).is_some_and(|guest| {
+            let alone = guest.alone_since.is_none_or(|since| now.since(since) >= GUEST_STAYS);
+            guest.links.is_empty() && alone
+        });
+        if over {
             self.guests.remove(at);
         }
+    }
+
+    /// Looks after a guest that was let in: if nothing becomes of its link it is forgotten.
+    pub(super) fn await_guest(&mut self, session: u64) {
+        self.timers.set(self.now + GUEST_STAYS, Alarm::Guest(session));
     }
 }

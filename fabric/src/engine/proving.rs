@@ -148,6 +148,9 @@ impl Engine {
         let resumed = self.guests.known(peer, open.session).is_some();
         let life = self.random();
         let guest = self.guests.enter(peer, open.session, &self.grants, life);
+        if !resumed {
+            self.await_guest(open.session);
+        }
         Welcome {
             resumed,
             life: self.guests.at(guest).map_or(0, |guest| guest.life),
