@@ -150,6 +150,14 @@ impl Engine {
         }
     }
 
+    /// A guest has a link more.
+    pub(super) fn guest_linked(&mut self, at: usize, id: LinkId) {
+        if let Some(guest) = self.guests.at(at) {
+            guest.links.push(id);
+            guest.alone_since = None;
+        }
+    }
+
     /// Looks after a guest that was let in: if nothing becomes of its link it is forgotten.
     pub(super) fn await_guest(&mut self, session: u64) {
         self.timers.set(self.now + GUEST_STAYS, Alarm::Guest(session));

@@ -98,8 +98,7 @@ impl Links {
 
     /// Any of them may have something to receive, or room.
     pub fn all_again(&mut self) {
-        let missing: Vec<LinkId> = self.ids().into_iter().filter(|id| !self.again.contains(id)).collect();
-        self.again.extend(missing);
+        self.again = self.ids();
         self.ids().into_iter().for_each(|id| self.mark(id));
     }
 

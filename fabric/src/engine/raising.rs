@@ -125,12 +125,7 @@ impl Engine {
         let id = self.links.insert(link, side, lane, setup.token);
         self.entries[setup.token.0 as usize] = Entry::Link(id);
         match proved {
-            Proved::Opened(_, guest) => {
-                if let Some(guest) = self.guests.at(guest) {
-                    guest.links.push(id);
-                    guest.alone_since = None;
-                }
-            }
+            Proved::Opened(_, guest) => self.guest_linked(guest, id),
             Proved::Dialled(dialled) => {
                 let Side::Out(at) = side else { return };
                 let remote = &mut self.remotes[at];

@@ -86,16 +86,12 @@ impl Engine {
         let Some(Simulated { wire, address }) = &self.simulated else { return };
         let (wire, address) = (wire.clone(), *address);
         let end = wire.lock().welcome(from, address, setup, self.identity.local, welcome);
-        let life = self.random();
-        let guest = self.guests.enter(peer, open.session, &self.grants, life);
+        let Some(guest) = self.guests.known(peer, open.session) else { return };
         let lane = if open.lane == 0 { Lane::Urgent } else { Lane::Bulk };
         let token = self.token(Entry::Setup(0));
         let id = self.links.insert(Box::new(SimLink::new(wire, end)), Side::In(guest), lane, token);
         self.entries[token.0 as usize] = Entry::Link(id);
-        if let Some(guest) = self.guests.at(guest) {
-            guest.links.push(id);
-            guest.alone_since = None;
-        }
+        self.guest_linked(guest, id);
     }
 
     fn welcomed_by(&mut self, number: u64, peer: Peer, welcome: Welcome, end: End, now: Time) {
