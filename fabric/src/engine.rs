@@ -24,6 +24,8 @@ mod outgoing;
 mod peers;
 mod proving;
 mod raising;
+mod receiving;
+mod recents;
 mod remote;
 mod renewing;
 mod report;
@@ -211,6 +213,7 @@ impl Engine {
     /// Does all that can be done now. True if there is more to do at once.
     pub fn turn(&mut self, now: Time) -> bool {
         self.now = now;
+        self.links.look();
         let mut ready = std::mem::take(&mut self.ready);
         ready.clear();
         if let Err(error) = self.reactor.wait(Some(std::time::Duration::ZERO), &mut ready) {
@@ -221,11 +224,11 @@ impl Engine {
         }
         let full = ready.len() >= ready.capacity();
         self.ready = ready;
-        let again = self.receive_again(now);
+        let again = self.receive_ready(now);
         self.arm_quiet(now);
         self.alarms(now);
         self.pump(now);
-        again || full && !self.ready.is_empty() || self.links.are_dirty()
+        again || full && !self.ready.is_empty() || self.links.are_busy()
     }
 
     /// Looks only at the links that spoke last, without asking the system for the time or which descriptors are ready: for whoever
@@ -237,7 +240,17 @@ impl Engine {
         if seen {
             self.pump(now);
         }
-        seen
+        seen || self.links.are_busy()
+    }
+
+    /// True if a glance is not enough: bulk links have moved so much that all links should be looked at.
+    pub fn owes_turn(&self) -> bool {
+        self.links.may_receive() == 0 || self.links.may_send() == 0
+    }
+
+    /// True if there is something that the next turn does.
+    pub fn is_busy(&self) -> bool {
+        self.links.are_busy()
     }
 
     /// Fills the links, as of the last turn.
@@ -261,6 +274,7 @@ impl Engine {
         self.earliest().map(|at| at.since(now))
     }
 
+    /// What a ready descriptor asks for; links get their turn when all that are ready are known.
     fn ready(&mut self, ready: Ready, now: Time) {
         let Some(entry) = self.entries.get(ready.token.0 as usize).copied() else { return };
         match entry {
@@ -272,7 +286,7 @@ impl Engine {
                     self.links.mark(link);
                 }
                 if ready.readable {
-                    self.receive(link, now);
+                    self.links.look_again(link);
                 }
             }
         }
