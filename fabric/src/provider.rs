@@ -163,6 +163,11 @@ pub trait Link: Send {
     fn receive(&mut self, reactor: &mut Reactor, sink: &mut dyn Sink, most: usize)
     -> Result<bool, LinkError>;
 
+    /// True if nothing has come since and nothing of what was pushed waits, as far as can be told at almost no cost.
+    fn is_quiet(&self) -> bool {
+        false
+    }
+
     /// Called before the engine sleeps: from here on whatever comes must make a descriptor of the reactor ready. True if
     /// something is there already, so that the engine must not sleep.
     ///

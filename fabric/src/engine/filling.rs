@@ -32,7 +32,6 @@ impl Engine {
     /// Fills a link once, and hands it what it was given to send.
     fn fill(&mut self, id: LinkId, now: Time) {
         let Some((mut link, side, lane)) = self.links.take(id) else { return };
-        let before = link.traffic().bytes_sent;
         let most = self.links.quantum();
         let filled = match side {
             Side::Out(at) => fill_out(&mut *link, &mut self.remotes[at], lane, id, most),
@@ -45,7 +44,7 @@ impl Engine {
         if posted {
             self.watch_devices(now);
         }
-        self.links.moved(lane, link.traffic().bytes_sent - before, 0);
+        self.links.moved(id, &*link);
         // Where the wire took it all no readiness will come, so the cores are asked for more.
         let open = link.room() > 0;
         self.links.give_back(id, link);

@@ -5,7 +5,7 @@
 
 use super::Engine;
 use super::recents::Recents;
-use crate::provider::{Link, LinkError};
+use crate::provider::{Link, LinkError, Traffic};
 use crate::reactor::Token;
 use crate::session::{Lane, LinkId};
 use base::time::Time;
@@ -40,6 +40,10 @@ pub struct Linked {
     again: bool,
     /// It will not make a descriptor ready before it is armed.
     disarmed: bool,
+    /// What it had sent when that was counted last.
+    bytes_sent: u64,
+    /// The same of what it had received.
+    bytes_received: u64,
 }
 
 impl Linked {
@@ -72,8 +76,17 @@ pub struct Links {
 impl Links {
     /// Adds one.
     pub fn insert(&mut self, link: Box<dyn Link>, side: Side, lane: Lane, token: Token) -> LinkId {
-        let linked =
-            Linked { link: Some(link), side, lane, token, dirty: false, again: false, disarmed: false };
+        let linked = Linked {
+            link: Some(link),
+            side,
+            lane,
+            token,
+            dirty: false,
+            again: false,
+            disarmed: false,
+            bytes_sent: 0,
+            bytes_received: 0,
+        };
         let id = LinkId(self.links.insert(linked) as u32);
         // What came with the handshake's last bytes makes no descriptor ready.
         self.look_again(id);
@@ -111,9 +124,13 @@ impl Links {
         self.urgent_turns = self.urgent_turns.saturating_sub(1);
     }
 
-    /// A link of this lane sent and received so many bytes.
-    pub fn moved(&mut self, lane: Lane, sent: u64, received: u64) {
-        match lane {
+    /// A link, which is being worked on, has moved bytes.
+    pub fn moved(&mut self, id: LinkId, link: &dyn Link) {
+        let Some(linked) = self.links.get_mut(id.0 as usize) else { return };
+        let Traffic { bytes_sent, bytes_received, .. } = link.traffic();
+        let sent = bytes_sent - std::mem::replace(&mut linked.bytes_sent, bytes_sent);
+        let received = bytes_received - std::mem::replace(&mut linked.bytes_received, bytes_received);
+        match linked.lane {
             Lane::Urgent if sent + received > 0 => self.urgent_turns = URGENT_TURNS,
             Lane::Urgent => {}
             Lane::Bulk => {

@@ -16,7 +16,6 @@ impl Engine {
     pub(super) fn receive(&mut self, id: LinkId, now: Time) -> bool {
         let Some((mut link, side, lane)) = self.links.take(id) else { return false };
         let full = link.room() == 0;
-        let before = link.traffic().bytes_received;
         let most = if lane == Lane::Bulk { self.links.quantum() as usize } else { usize::MAX };
         let (mut spoke, mut goodbye) = (false, false);
         let outcome = match side {
@@ -48,7 +47,9 @@ impl Engine {
                 None => Ok(false),
             },
         };
-        self.links.moved(lane, 0, link.traffic().bytes_received - before);
+        if spoke {
+            self.links.moved(id, &*link);
+        }
         let drained = full && link.room() > 0;
         self.links.give_back(id, link);
         if drained {
@@ -115,7 +116,9 @@ impl Engine {
                 // A full turn comes next; it looks at all.
                 return true;
             }
-            spoke |= self.receive(id, now);
+            let quiet =
+                self.links.at(id).and_then(|linked| linked.link()).is_some_and(|link| link.is_quiet());
+            spoke |= !quiet && self.receive(id, now);
         }
         self.links.recent.looked();
         spoke

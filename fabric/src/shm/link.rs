@@ -84,6 +84,11 @@ impl Link for ShmLink {
     }
 
     #[inline]
+    fn is_quiet(&self) -> bool {
+        !self.armed && !self.outgoing.is_waiting() && self.incoming.is_quiet()
+    }
+
+    #[inline]
     fn receive(
         &mut self,
         reactor: &mut Reactor,
