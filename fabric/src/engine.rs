@@ -62,8 +62,8 @@ pub use outgoing::{Request, Transfer, judge};
 pub struct Arrived {
     /// Which guest.
     pub guest: usize,
-    /// His session, in case that he is forgotten meanwhile.
-    pub session: u64,
+    /// Which life of his session, in case that he is forgotten meanwhile.
+    pub life: u64,
     /// Which of his calls.
     pub turn: Turn,
     /// Who he is.
@@ -224,6 +224,7 @@ impl Engine {
         }
         let full = ready.len() >= ready.capacity();
         self.ready = ready;
+        self.note_silent();
         let again = self.receive_ready(now);
         self.arm_quiet(now);
         self.alarms(now);
@@ -245,7 +246,7 @@ impl Engine {
 
     /// True if a glance is not enough: bulk links have moved so much that all links should be looked at.
     pub fn owes_turn(&self) -> bool {
-        self.links.may_receive() == 0 || self.links.may_send() == 0
+        self.links.may_receive() == 0 || self.links.may_send() == 0 || self.links.have_more()
     }
 
     /// True if there is something that the next turn does.
@@ -309,8 +310,8 @@ impl Engine {
 
     /// What a service made of a request.
     pub fn answer(&mut self, arrived: (usize, u64, Turn), verdict: crate::frame::Verdict, message: Message) {
-        let (place, session, turn) = arrived;
-        let Some(guest) = self.guests.session(place, session) else { return };
+        let (place, life, turn) = arrived;
+        let Some(guest) = self.guests.living(place, life) else { return };
         let lane = crate::session::Lane::of(turn.channel());
         guest.callee.answered(turn, verdict, message);
         // It goes where its request came from, on whichever rail that was.

@@ -168,6 +168,11 @@ pub trait Link: Send {
         false
     }
 
+    /// True if whatever comes makes its descriptor ready although it is not armed.
+    fn always_rings(&self) -> bool {
+        false
+    }
+
     /// Called before the engine sleeps: from here on whatever comes must make a descriptor of the reactor ready. True if
     /// something is there already, so that the engine must not sleep.
     ///

@@ -309,6 +309,10 @@ impl Link for TcpLink {
         self.ended(more)
     }
 
+    fn always_rings(&self) -> bool {
+        true
+    }
+
     fn arm(&mut self, reactor: &mut Reactor) -> Result<bool, LinkError> {
         if let Some(error) = &self.over {
             return Err(error.clone());

@@ -181,10 +181,10 @@ impl Shared {
         }
         let mut answers = std::mem::take(&mut errands.answers);
         for arrived in errands.inbox.drain(..) {
-            let Arrived { guest, session, turn, from, service, message } = arrived;
+            let Arrived { guest, life, turn, from, service, message } = arrived;
             match self.services.start(service, from, message) {
-                Started::Done(outcome) => answers.push(((guest, session, turn), outcome)),
-                Started::Running(running) => self.run_later((guest, session, turn), running),
+                Started::Done(outcome) => answers.push(((guest, life, turn), outcome)),
+                Started::Running(running) => self.run_later((guest, life, turn), running),
             }
         }
         if !answers.is_empty() {

@@ -51,6 +51,16 @@ impl Linked {
     pub fn link(&self) -> Option<&dyn Link> {
         self.link.as_deref()
     }
+
+    /// False if it certainly has nothing to receive.
+    pub fn may_have_spoken(&self) -> bool {
+        self.link().is_some_and(|link| !link.is_quiet())
+    }
+
+    /// True if nobody hears it until it is looked at or armed.
+    pub fn is_silent(&self) -> bool {
+        self.disarmed && self.link().is_some_and(|link| !link.always_rings())
+    }
 }
 
 /// All links.
@@ -152,9 +162,14 @@ impl Links {
         self.dirty.iter().any(|lane| !lane.is_empty())
     }
 
+    /// True if some have more to receive than was taken.
+    pub fn have_more(&self) -> bool {
+        self.again.iter().any(|lane| !lane.is_empty())
+    }
+
     /// True if some may have something to send or to receive.
     pub fn are_busy(&self) -> bool {
-        self.are_dirty() || self.again.iter().any(|lane| !lane.is_empty())
+        self.are_dirty() || self.have_more()
     }
 
     /// It may have something to send.
@@ -331,6 +346,7 @@ impl Engine {
         }
         self.release(linked.token);
         self.links.disarmed.retain(|other| *other != id);
+        self.links.lost.retain(|other| *other != id);
         for list in self.links.dirty.iter_mut().chain(&mut self.links.again) {
             list.retain(|other| *other != id);
         }

@@ -4,7 +4,7 @@
 //! to be looked at again.
 
 use super::inlet::{Replies, Requests};
-use super::links::Side;
+use super::links::{Linked, Side};
 use super::recents::Recents;
 use super::{Arrived, Engine};
 use crate::provider::LinkError;
@@ -57,7 +57,7 @@ impl Engine {
         }
         if spoke {
             self.links.recent.remember(id);
-            self.heard(id, side);
+            self.heard(id, side, lane);
         }
         self.links.disarm(id);
         match outcome {
@@ -72,17 +72,27 @@ impl Engine {
     }
 
     /// Carries out what the cores made of it.
-    fn heard(&mut self, id: LinkId, side: Side) {
+    fn heard(&mut self, id: LinkId, side: Side, lane: Lane) {
         match side {
-            Side::Out(at) => self.settle_replies(at),
+            Side::Out(at) => {
+                self.settle_replies(at);
+                // What a reply made room for goes on the home link, or on any that carries, not on the one the reply came by.
+                let remote = &self.remotes[at];
+                if let Some(home) = remote.home[lane as usize].filter(|home| *home != id) {
+                    self.links.mark(home);
+                }
+                if lane == Lane::Bulk && remote.initiator.has_next() {
+                    self.mark_carrying(at, lane);
+                }
+            }
             Side::In(at) => {
                 let Some(guest) = self.guests.at(at) else { return };
-                let (session, from) = (guest.session, guest.peer);
+                let (life, from) = (guest.life, guest.peer);
                 while let Some(stuck) = guest.target.given_up() {
                     self.links.lose(stuck);
                 }
                 for Start { turn, service, message, .. } in self.starts.drain(..) {
-                    self.errands.inbox.push(Arrived { guest: at, session, turn, from, service, message });
+                    self.errands.inbox.push(Arrived { guest: at, life, turn, from, service, message });
                 }
                 self.share_reads(at);
             }
@@ -107,20 +117,32 @@ impl Engine {
         self.links.are_busy()
     }
 
-    /// Looks at the links that spoke last. True if one of them speaks again.
+    /// Looks at the links that spoke last, urgent ones first. True if one of them speaks again.
     pub(super) fn receive_recent(&mut self, now: Time) -> bool {
         let mut spoke = false;
-        for at in 0..Recents::MAX {
-            let Some(id) = self.links.recent.at(at) else { break };
-            if self.links.may_receive() == 0 {
-                // A full turn comes next; it looks at all.
-                return true;
+        for lane in [Lane::Urgent, Lane::Bulk] {
+            for at in 0..Recents::MAX {
+                let Some(id) = self.links.recent.at(at) else { break };
+                if lane == Lane::Bulk && self.links.may_receive() == 0 {
+                    // A full turn comes next; it looks at all.
+                    return true;
+                }
+                let worth = |linked: &Linked| linked.lane == lane && linked.may_have_spoken();
+                spoke |= self.links.at(id).is_some_and(worth) && self.receive(id, now);
             }
-            let quiet =
-                self.links.at(id).and_then(|linked| linked.link()).is_some_and(|link| link.is_quiet());
-            spoke |= !quiet && self.receive(id, now);
         }
         self.links.recent.looked();
         spoke
+    }
+
+    /// Has the links that spoke last looked at again in this turn, if what comes on them makes no descriptor ready.
+    pub(super) fn note_silent(&mut self) {
+        for at in 0..Recents::MAX {
+            let Some(id) = self.links.recent.at(at) else { break };
+            if self.links.at(id).is_some_and(|linked| linked.is_silent() && linked.may_have_spoken()) {
+                self.links.look_again(id);
+            }
+        }
+        self.links.recent.looked();
     }
 }

@@ -125,6 +125,10 @@ impl Link for SimLink {
         Ok(true)
     }
 
+    fn always_rings(&self) -> bool {
+        true
+    }
+
     fn arm(&mut self, _reactor: &mut Reactor) -> Result<bool, LinkError> {
         Ok(false)
     }
