@@ -40,8 +40,9 @@ pub fn run(words: &[&str]) -> Result<(), Error> {
     }
 }
 
-/// Keeps this thread, and those that it starts, on one core.
+/// Keeps this thread, and those that it starts, on one core. A machine with only one has no other for anybody.
 pub fn pin(core: usize) -> Result<(), Error> {
+    let core = core % std::thread::available_parallelism()?.get();
     let mut cpus = CpuSet::new();
     cpus.set(core);
     sched_setaffinity(None, &cpus).map_err(|error| format!("core {core} is not ours: {error}").into())
