@@ -21,8 +21,8 @@ const TESTS_LIMIT: Duration = Duration::from_secs(240);
 const LONG_LIMIT: Duration = Duration::from_secs(45 * 60);
 /// Of a limit: what booting and ending may take, so that what hangs inside is ended, and told, inside.
 const BOOT_LIMIT: Duration = Duration::from_secs(40);
-/// How long it may run for the figures beside.
-const FIGURES_LIMIT: Duration = Duration::from_secs(240);
+/// How long it may run for the figures beside, in time and in instructions each.
+const FIGURES_LIMIT: Duration = Duration::from_secs(400);
 /// How long a command of a person may run.
 const COMMAND_LIMIT: Duration = Duration::from_secs(600);
 /// Two talk; the third is whom they do not talk to.

@@ -1,6 +1,7 @@
 //! The same over RDMA devices, beside perftest: for a machine that has some, or a virtual one with Soft-RoCE.
 //!
-//! Invariant: both sides of a figure go between the same two devices, by turns, and ours only once verbs carries both lanes.
+//! Invariant: both sides of a figure go between the same two devices, by turns, and ours only once verbs carries both lanes. Nobody is
+//! pinned: where the kernel plays the device, it works on whichever core a packet reaches, and would share it with who is pinned there.
 
 use super::contest::{Read, mib, micros};
 use super::pair::Pair;
@@ -19,6 +20,8 @@ struct Contest {
     reads: [Read; 2],
     /// The name of our driver, and its words behind the setting.
     ours: (&'static str, &'static str),
+    /// The server has no part in it, and sleeps, as the peer's does.
+    one_sided: bool,
     peer: Program,
 }
 
@@ -29,6 +32,7 @@ const CONTESTS: [Contest; 3] = [
             micros("fabric.verbs.call64.sleeping.p50", "p50", AtMost(1.4)),
         ],
         ours: ("ours.call", "1000 1 1"),
+        one_sided: false,
         // It tells half a round trip.
         peer: Program { name: "ib_send_lat", words: "-s 64 -n 1000", column: "t_typical", times: 2.0 },
     },
@@ -38,6 +42,7 @@ const CONTESTS: [Contest; 3] = [
             micros("fabric.verbs.read8.sleeping.p50", "p50", AtMost(1.3)),
         ],
         ours: ("ours.read8", "1000"),
+        one_sided: true,
         peer: Program { name: "ib_read_lat", words: "-s 8 -n 1000", column: "t_typical", times: 1.0 },
     },
     Contest {
@@ -46,6 +51,7 @@ const CONTESTS: [Contest; 3] = [
             mib("fabric.verbs.write1m.sleeping", AtLeast(0.9)),
         ],
         ours: ("ours.write", "100 4 1"),
+        one_sided: true,
         peer: Program { name: "ib_write_bw", words: "-s 1048576 -n 100", column: "average", times: 1.0 },
     },
 ];
@@ -76,12 +82,12 @@ impl Contest {
     fn run(&self, wait: &str, ends: &[Device; 2]) -> Result<(), Error> {
         let sleeps = wait == "sleep";
         let (read, [server, driver]) = (&self.reads[usize::from(sleeps)], ends);
-        let setting = |device: &Device| format!("verbs@{} encrypted {wait}", device.address);
-        let serve = format!("ours.serve {}", setting(server));
-        let drive = format!("{} {} {}", self.ours.0, setting(driver), self.ours.1);
+        let setting = |device: &Device, wait| format!("verbs@{} encrypted {wait}", device.address);
+        let serve = format!("ours.serve {}", setting(server, if self.one_sided { "sleep" } else { wait }));
+        let drive = format!("{} {} {}", self.ours.0, setting(driver, wait), self.ours.1);
         println!("# ours: {serve}; {drive}");
         println!("# peer: {}; {} x {}", self.peer.shown(sleeps, ends), self.peer.times, self.peer.column);
-        let pair = Pair::new(&serve, &drive);
+        let pair = Pair::new(&serve, &drive).unpinned();
         let blocks =
             alternate(BLOCKS, || pair.block()?.value(read.key), || self.peer.once(sleeps, ends))?;
         print(read.name, &blocks, self.peer.name, read.unit, read.target);

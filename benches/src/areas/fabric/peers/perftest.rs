@@ -59,7 +59,6 @@ impl Program {
         format!("{server}; {client} 127.0.0.1")
     }
 
-    /// As it does best: pinned to no core, for what is emulated for a device runs wherever a packet comes.
     fn command(&self, sleeps: bool, device: &Device) -> Vec<String> {
         let mut words = vec![self.name.to_owned()];
         words.extend(self.words.split_whitespace().map(str::to_owned));
