@@ -3,6 +3,7 @@
 //! Invariant: a machine that cannot do this says why and skips it; whatever else goes wrong is a failure.
 
 mod figures;
+mod main_job;
 mod suite;
 
 use std::time::{Duration, Instant};
@@ -39,7 +40,7 @@ pub fn verb(given: &Given) -> Result<(), Error> {
         Ok(machine) => machine,
         Err(why) => {
             println!("skipped: test-verbs: {why}");
-            println!("{}", skipped(&why).line());
+            println!("{}", skipped(WHOLE, &why).line());
             return Ok(());
         }
     };
@@ -77,7 +78,7 @@ pub fn conformance(filters: &[String], long: bool, limit: Duration) -> Result<Ta
     }
     match machine(NODES) {
         Ok(Ok(machine)) => tests(&machine, filters, long, limit, &mut |_| {}),
-        Ok(Err(why)) => Ok(skipped(&why)),
+        Ok(Err(why)) => Ok(skipped(WHOLE, &why)),
         Err(error) => broken(error),
     }
 }
@@ -99,8 +100,8 @@ fn machine(nodes: u32) -> Result<Result<Machine, String>, Error> {
     }
 }
 
-fn skipped(why: &str) -> Tally {
-    Tally { skipped: 1, reasons: [(WHOLE.to_owned(), why.to_owned())].into(), ..Tally::default() }
+fn skipped(name: &str, why: &str) -> Tally {
+    Tally { skipped: 1, reasons: [(name.to_owned(), why.to_owned())].into(), ..Tally::default() }
 }
 
 /// What went wrong as a whole is one failure, but an interruption stays one.

@@ -10,14 +10,14 @@ use crate::place;
 use crate::tally::Tally;
 use crate::vm::{Machine, Part, quoted};
 
-/// How those are built that are measured: as for `bench`, or cargo would build again.
-const BUILD: &str = "build --quiet --release --package node --package ssi-benches";
+/// How what is optimised is built: as for `bench`, or cargo would build again.
+pub const BUILD: &str = "build --quiet --release --package node --package ssi-benches";
 
 /// Measures and prints a line a figure: in time, where both ends look without pause, and in instructions, where they sleep (on one
 /// processor who looks without pause looks for a whole slice of time).
 pub fn measured(machine: &Machine, limit: Duration) -> Result<Tally, Error> {
     place::build(BUILD)?;
-    println!("in time: noisy, for processors are emulated, and slower the less of a program's code the emulator has seen");
+    println!("in time: noisy, for the processors are emulated");
     let mut all = taken(machine, "poll", limit)?;
     println!("in instructions of the processor, the kernel's and all: 1 us is 1,000, 1 MiB/s is 1 MiB in 10^9");
     all += taken(&machine.counting(), "sleep", limit)?;
