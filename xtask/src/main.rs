@@ -65,7 +65,11 @@ const VERBS: &[Verb] = &[
             Flag { name: "bench", value: None, help: "the fabric's figures beside those of perftest, too" },
             Flag { name: "count", value: None, help: "1 processor, 1 ns an instruction: no noise" },
             Flag { name: "nodes", value: Some("N"), help: "how many nodes (2 to 8; default 3)" },
-            Flag { name: "long", value: None, help: "storms and soaks too, and the main job on real nodes over verbs" },
+            Flag {
+                name: "long",
+                value: None,
+                help: "storms and soaks too, and the main job on real nodes over verbs",
+            },
         ],
         run: verbs::verb,
     },

@@ -19,7 +19,9 @@ pub fn measured(machine: &Machine, limit: Duration) -> Result<Tally, Error> {
     place::build(BUILD)?;
     println!("in time: noisy, for the processors are emulated");
     let mut all = taken(machine, "poll", limit)?;
-    println!("in instructions of the processor, the kernel's and all: 1 us is 1,000, 1 MiB/s is 1 MiB in 10^9");
+    println!(
+        "in instructions of the processor, the kernel's and all: 1 us is 1,000, 1 MiB/s is 1 MiB in 10^9"
+    );
     all += taken(&machine.counting(), "sleep", limit)?;
     Ok(all)
 }

@@ -88,8 +88,7 @@ impl Contest {
         println!("# ours: {serve}; {drive}");
         println!("# peer: {}; {} x {}", self.peer.shown(sleeps, ends), self.peer.times, self.peer.column);
         let pair = Pair::new(&serve, &drive).unpinned();
-        let blocks =
-            alternate(BLOCKS, || pair.block()?.value(read.key), || self.peer.once(sleeps, ends))?;
+        let blocks = alternate(BLOCKS, || pair.block()?.value(read.key), || self.peer.once(sleeps, ends))?;
         print(read.name, &blocks, self.peer.name, read.unit, read.target);
         Ok(())
     }
