@@ -47,7 +47,7 @@ impl Sink for Ear {
     }
 
     fn place(&mut self, header: &Header, access: &Access) -> Result<Place, WireError> {
-        if access.region % 4 == 0 {
+        if access.region.is_multiple_of(4) {
             return Ok(Place::Skip);
         }
         let at = usize::try_from(access.offset).ok().filter(|at| *at <= OPEN);
@@ -139,7 +139,7 @@ proptest! {
                     prop_assert_eq!(body, loose);
                 }
                 _ if loose.is_empty() => drop(requests.next().expect("a write of nothing is a frame")),
-                _ if fixed[HEADER_BYTES] % 4 == 0 => {}
+                _ if fixed[HEADER_BYTES].is_multiple_of(4) => {}
                 _ => {
                     let at = fixed[HEADER_BYTES + 24..HEADER_BYTES + 32].try_into().map(u64::from_le_bytes);
                     let at = FENCE + at.expect("eight bytes") as usize;
