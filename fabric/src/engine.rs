@@ -171,7 +171,7 @@ impl Engine {
             security: config.security,
             providers: config.providers,
             host: host_identity(),
-            reactor: Reactor::new().map_err(cannot)?,
+            reactor: Reactor::with(config.io).map_err(cannot)?,
             entries: Slab::new(),
             gate: Gate::default(),
             devices: Devices::default(),

@@ -5,7 +5,7 @@
 use base::NodeId;
 use fabric::verbs::Device;
 use fabric::{
-    ClusterKey, Config, Endpoint, Error, Limits, LinkEvent, Message, Peer, Priority, Provider, RailState,
+    ClusterKey, Config, Endpoint, Error, Io, Limits, LinkEvent, Message, Peer, Priority, Provider, RailState,
     Reply, Role, Security, Service, ServiceId, Wait,
 };
 use parking_lot::Mutex;
@@ -31,6 +31,8 @@ pub enum Ground {
     Tcp,
     TcpAuthenticated,
     TcpIpv6,
+    /// TCP, moved by io_uring; by epoll where that is forbidden.
+    TcpUring,
     Shm,
     /// RDMA devices.
     Verbs,
@@ -48,6 +50,7 @@ impl Ground {
             "tcp" => Ground::Tcp,
             "tcp_authenticated" => Ground::TcpAuthenticated,
             "tcp_ipv6" => Ground::TcpIpv6,
+            "tcp_uring" => Ground::TcpUring,
             "shm" => Ground::Shm,
             "verbs" => Ground::Verbs,
             "driven_verbs" => Ground::DrivenVerbs,
@@ -62,6 +65,7 @@ impl Ground {
             Ground::Tcp => "tcp",
             Ground::TcpAuthenticated => "tcp_authenticated",
             Ground::TcpIpv6 => "tcp_ipv6",
+            Ground::TcpUring => "tcp_uring",
             Ground::Shm => "shm",
             Ground::Verbs => "verbs",
             Ground::DrivenVerbs => "driven_verbs",
@@ -213,6 +217,9 @@ impl World {
         }
         if self.ground == Ground::TcpAuthenticated {
             config.security = Security::Authenticated;
+        }
+        if self.ground == Ground::TcpUring {
+            config.io = Io::Uring;
         }
         config
     }
@@ -390,7 +397,7 @@ macro_rules! on_every_provider {
     ($($name:ident),* $(,)?) => {
         // The next provider is one more word here, and one more `Ground`.
         $crate::world::on_grounds!(
-            [tcp, tcp_authenticated, tcp_ipv6, shm, verbs, driven, driven_shm, driven_verbs] [$($name),*]
+            [tcp, tcp_authenticated, tcp_ipv6, tcp_uring, shm, verbs, driven, driven_shm, driven_verbs] [$($name),*]
         );
     };
 }
