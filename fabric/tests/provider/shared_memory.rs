@@ -1,8 +1,9 @@
 //! The way to shared memory: TCP first, which tells the way; then calls switch over, and back when it is gone.
 
+use crate::ground::Ground;
 use crate::ledger::{Kind, Ledger};
 use crate::world::{
-    ECHO, Ground, SOON, World, ask, carrying, eventually, message, on_grounds, over_shm, peer, run, service,
+    ECHO, SOON, World, ask, carrying, eventually, message, on_grounds, over_shm, peer, run, service,
 };
 use fabric::{Priority, Provider, RailState};
 use std::io::{Read, Write};
