@@ -183,7 +183,8 @@ impl Runner {
 
     /// Runs and counts; a run that shows no result or is not over in time counts as one failure.
     fn counted(&self, run: Run, round: Round, count: fn(&str) -> Option<Tally>) -> Result<Tally, Error> {
-        let run = if round.long { run.env("SSI_TEST_LONG", "1") } else { run };
+        // The second is how many cases a fuzzer tries.
+        let run = if round.long { run.env("SSI_TEST_LONG", "1").env("PROPTEST_CASES", "20000") } else { run };
         let mut running = run.start()?;
         let outcome = running.wait(round.limit);
         let text = running.text();
