@@ -152,7 +152,7 @@ impl Core {
         match &self.part {
             Part::Leader(reign) => Some(self.reign_deadline(reign)),
             Part::Candidate(_) => Some(self.election_at),
-            Part::Follower => self.is_voter().then_some(self.election_at),
+            Part::Follower => self.may_stand().then_some(self.election_at),
         }
     }
 
@@ -161,10 +161,7 @@ impl Core {
         if to != self.config.me || from == self.config.me {
             return;
         }
-        let binding = !matches!(
-            body,
-            Message::Canvass { .. } | Message::Vote { trial: true, granted: true }
-        );
+        let binding = !matches!(body, Message::Canvass { .. } | Message::Vote { trial: true, granted: true });
         if binding && term > self.hard.term {
             self.enter(term);
         }
@@ -193,7 +190,7 @@ impl Core {
     fn tick(&mut self, now: Time) {
         match &self.part {
             Part::Leader(_) => self.tick_leader(now),
-            _ if now >= self.election_at && self.is_voter() => self.canvass(now, true, false),
+            _ if now >= self.election_at && self.may_stand() => self.canvass(now, true, false),
             _ => {}
         }
     }
@@ -256,7 +253,9 @@ impl Core {
 
     fn snapshot_made(&mut self, meta: SnapshotMeta) {
         self.making_snapshot = false;
-        if meta.stamp.index <= self.snapshot.stamp.index || self.log.stamp(meta.stamp.index) != Some(meta.stamp) {
+        if meta.stamp.index <= self.snapshot.stamp.index
+            || self.log.stamp(meta.stamp.index) != Some(meta.stamp)
+        {
             return;
         }
         self.snapshot = meta;
@@ -295,6 +294,14 @@ impl Core {
 
     fn is_voter(&self) -> bool {
         self.log.voters().is_voter(self.config.me)
+    }
+
+    /// A voter, or one that was voted out as far as it knows, but not yet for sure: it may be the only one that has the
+    /// entry which says so, and then nobody else can be elected.
+    fn may_stand(&self) -> bool {
+        let since = self.log.voters_index();
+        let before = self.log.voters_at(since.before());
+        self.is_voter() || (since > self.commit && before.is_voter(self.config.me))
     }
 
     fn decides_alone(&self) -> bool {

@@ -11,9 +11,9 @@
 mod config;
 pub mod core;
 mod entry;
+mod error;
 mod event;
 mod ids;
-mod error;
 mod log;
 mod message;
 mod progress;
@@ -23,8 +23,8 @@ mod writes;
 
 pub use crate::core::{Core, Role, Status};
 pub use config::Config;
-pub use error::Error;
 pub use entry::{Committed, Entry, HardState, Origin, Payload, Recovered, SnapshotMeta, Write};
+pub use error::Error;
 pub use event::{Effect, Event, Proposal, Refusal};
 pub use ids::{DiskId, Index, Member, RequestId, Stamp, Term, Ticket};
 pub use message::{Envelope, Mark, Message};

@@ -99,7 +99,10 @@ impl Log {
     /// Puts an entry to the end; it must be the next.
     pub fn append(&mut self, entry: Entry) {
         let last = self.last();
-        assert!(entry.stamp.index == last.index.next() && entry.stamp.term >= last.term, "the log has no gap");
+        assert!(
+            entry.stamp.index == last.index.next() && entry.stamp.term >= last.term,
+            "the log has no gap"
+        );
         if let Payload::Voters(voters) = &entry.payload {
             self.settings.push((entry.stamp.index, voters.clone()));
         }

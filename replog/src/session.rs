@@ -92,12 +92,16 @@ impl Sessions {
     pub fn decode(bytes: Bytes) -> Result<Sessions, Error> {
         let table = Table::decode(bytes).map_err(|error| Error::Malformed(error.to_string()))?;
         if table.slots.len() > SLOTS_MAX {
-            return Err(Error::Malformed(format!("{} sessions; the maximum is {SLOTS_MAX}", table.slots.len())));
+            return Err(Error::Malformed(format!(
+                "{} sessions; the maximum is {SLOTS_MAX}",
+                table.slots.len()
+            )));
         }
         let mut sessions = Sessions::default();
         for slot in table.slots {
             let key = (slot.session, slot.slot);
-            if sessions.by_age.insert(slot.index, key).is_some() || sessions.slots.insert(key, slot).is_some() {
+            if sessions.by_age.insert(slot.index, key).is_some() || sessions.slots.insert(key, slot).is_some()
+            {
                 return Err(Error::Malformed("a session or an entry stands there twice".into()));
             }
         }

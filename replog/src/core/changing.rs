@@ -68,7 +68,11 @@ impl Core {
         let Part::Leader(reign) = &self.part else { return Some(Refusal::NotLeader(self.leader)) };
         let present = self.log.voters();
         let union = present.learners.union(voters).count();
-        if voters.is_empty() || voters.len() > VOTERS_MAX || learners.len() > LEARNERS_MAX || union > LEARNERS_MAX {
+        if voters.is_empty()
+            || voters.len() > VOTERS_MAX
+            || learners.len() > LEARNERS_MAX
+            || union > LEARNERS_MAX
+        {
             return Some(Refusal::Invalid("there are 1 to 7 voters and at most 16 learners"));
         }
         if !voters.is_disjoint(learners) {
@@ -180,9 +184,7 @@ impl Core {
     fn best_successor(&self) -> Option<Member> {
         let Part::Leader(reign) = &self.part else { return None };
         let able = reign.peers.iter().filter(|(member, _)| self.log.voters().voters.contains(member));
-        let rank = |progress: &Progress| {
-            (progress.matched, progress.acked.map_or(Time(0), |mark| mark.sent))
-        };
+        let rank = |progress: &Progress| (progress.matched, progress.acked.map_or(Time(0), |mark| mark.sent));
         able.max_by_key(|(_, progress)| rank(progress)).map(|(member, _)| *member)
     }
 }

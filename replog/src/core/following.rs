@@ -70,7 +70,10 @@ impl Core {
                 continue;
             }
             if index <= self.commit {
-                return Err(format!("the leader of term {} denies entry {index}, which is agreed", self.hard.term));
+                return Err(format!(
+                    "the leader of term {} denies entry {index}, which is agreed",
+                    self.hard.term
+                ));
             }
             if index <= self.log.last().index {
                 self.log.truncate(index);
@@ -115,7 +118,8 @@ impl Core {
         let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
         let end = offset.saturating_add(length);
         if offset != expected || end > size {
-            let offset = self.incoming.as_ref().filter(|incoming| incoming.stamp == stamp).map_or(0, |i| i.offset);
+            let offset =
+                self.incoming.as_ref().filter(|incoming| incoming.stamp == stamp).map_or(0, |i| i.offset);
             return self.send(leader, Message::ChunkTaken { stamp, offset, mark });
         }
         self.incoming = Some(Incoming { stamp, offset: end });

@@ -39,8 +39,7 @@ impl Core {
         let Unsaved { hard, truncate, from } = std::mem::take(&mut self.unsaved);
         if hard || truncate.is_some() || from.is_some() {
             let last = self.log.last().index;
-            let entries: Vec<Entry> =
-                from.map_or(Vec::new(), |from| self.log.slice(from, last, usize::MAX));
+            let entries: Vec<Entry> = from.map_or(Vec::new(), |from| self.log.slice(from, last, usize::MAX));
             let ticket = self.writes.order(last);
             // What this write brings is not yet there when its promises are read back without it.
             self.hard.commit = from.map_or(self.commit, |from| self.commit.min(from.before()));

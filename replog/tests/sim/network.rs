@@ -31,6 +31,8 @@ impl Network {
     }
 
     pub fn isolate(&mut self, one: u32, all: &[u32]) {
-        all.iter().filter(|&&other| other != one).for_each(|&other| self.cut.extend([(one, other), (other, one)]));
+        all.iter()
+            .filter(|&&other| other != one)
+            .for_each(|&other| self.cut.extend([(one, other), (other, one)]));
     }
 }

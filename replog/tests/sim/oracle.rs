@@ -64,7 +64,10 @@ impl Oracle {
             let known = *self.entries.entry(entry.stamp).or_insert(said);
             if known != said {
                 let stamp = entry.stamp;
-                self.fault(now, format!("{me} has at {stamp:?} after {before:?} what follows {:?} elsewhere", known.0));
+                self.fault(
+                    now,
+                    format!("{me} has at {stamp:?} after {before:?} what follows {:?} elsewhere", known.0),
+                );
             }
             before = entry.stamp;
         }

@@ -109,7 +109,8 @@ impl Store {
 
     pub fn recover(&self) -> Recovered {
         let behind = self.durable.snapshot.stamp.index;
-        let entries = self.durable.entries.iter().filter(|entry| entry.stamp.index > behind).cloned().collect();
+        let entries =
+            self.durable.entries.iter().filter(|entry| entry.stamp.index > behind).cloned().collect();
         Recovered { entries, ..self.durable.clone() }
     }
 }

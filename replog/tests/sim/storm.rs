@@ -28,9 +28,15 @@ pub fn storm(seed: u64, voters: u32, weather: Weather, canary: Canary, traced: b
     world.trace = traced.then(Vec::new);
     let length = millis(150 + world.prng.below(300));
     world.run(length);
+    for machine in world.machines.values_mut() {
+        machine.disk_us_max = 200 + world.prng.below(10_000);
+    }
     let mut wiped = 0;
     for _ in 0..12 {
         blow(&mut world, weather, &mut wiped);
+        // Now and then nobody writes: then a member that hears no leader lacks nothing, and could be elected.
+        let busy = !world.prng.one_in(3);
+        world.clients.iter_mut().for_each(|client| client.busy = busy);
         let length = millis(10 + world.prng.below(250));
         world.run(length);
         if !world.is_sound() {
@@ -47,7 +53,7 @@ fn blow(world: &mut World, weather: Weather, wiped: &mut u32) {
     let other = 1 + world.prng.below(nodes) as u32;
     let leader = world.leader().unwrap_or(one);
     let after = millis(world.prng.below(400));
-    match world.prng.below(16) {
+    match world.prng.below(17) {
         0 | 1 => {
             world.crash(one);
             world.plan(after, What::Start { node: one });
@@ -83,15 +89,19 @@ fn blow(world: &mut World, weather: Weather, wiped: &mut u32) {
             world.network.delay_us_max = 200 + world.prng.below(30_000);
         }
         11 => {
-            let slowest = 200 + world.prng.below(20_000);
+            let slowest = 200 + world.prng.below(60_000);
             world.machines.values_mut().for_each(|machine| machine.disk_us_max = slowest);
         }
         12 => all.iter().for_each(|&node| {
             world.crash(node);
-            let after = millis(world.prng.below(200));
+            let after = millis(world.prng.below(100));
             world.plan(after, What::Start { node });
         }),
         13 => world.give(leader, Event::Transfer(None)),
+        15 => {
+            // One way: one member does not hear the leader, all others do.
+            world.network.cut.insert((leader, one));
+        }
         14 if weather == Weather::Changes => disturb_disk(world, one, after, wiped),
         _ => world.network.cut.clear(),
     }
@@ -116,7 +126,8 @@ fn disturb_disk(world: &mut World, node: u32, after: std::time::Duration, wiped:
 
 /// True if no setting that anybody knows needs this disk for its majorities.
 fn may_lose(world: &World, node: u32) -> bool {
-    let settings = world.machines.values().filter_map(|machine| machine.core.as_ref()).map(|core| core.status().voters);
+    let settings =
+        world.machines.values().filter_map(|machine| machine.core.as_ref()).map(|core| core.status().voters);
     let lost = world.machines[&node].me;
     let running = world.machines.values().all(|machine| machine.core.is_some());
     // Whoever was voted out may come back in by a change under way; a setting of three or more can spare one.
@@ -219,4 +230,3 @@ pub fn judge(seed: u64, voters: u32, weather: Weather) -> World {
     );
     world
 }
-

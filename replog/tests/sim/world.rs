@@ -27,6 +27,7 @@ pub enum What {
     Made { node: u32, run: u64, meta: SnapshotMeta, bytes: Bytes },
     Start { node: u32 },
     Act { client: usize },
+    Wake { node: u32 },
 }
 
 /// The world.
@@ -156,7 +157,9 @@ impl World {
 
     /// Cuts a machine's power.
     pub fn crash(&mut self, node: u32) {
-        let Some(machine) = self.machines.get_mut(&node).filter(|machine| machine.core.is_some()) else { return };
+        let Some(machine) = self.machines.get_mut(&node).filter(|machine| machine.core.is_some()) else {
+            return;
+        };
         machine.core = None;
         machine.store.crash(&mut self.prng);
         self.note(|| format!("crash {node}"));
@@ -180,6 +183,8 @@ impl World {
         if let Some(machine) = self.machines.get_mut(&node) {
             machine.paused = machine.paused.max(until);
         }
+        // Somebody asks it in the moment in which it wakes, before it has looked at its clock.
+        self.plan(length, What::Wake { node });
         self.note(|| format!("pause {node}"));
     }
 
@@ -245,7 +250,7 @@ impl World {
         let node = match &what {
             What::Tick { node, .. } | What::Synced { node, .. } | What::Made { node, .. } => Some(*node),
             What::Arrive(envelope) => Some(envelope.to.node.0),
-            What::Start { .. } | What::Act { .. } => None,
+            What::Start { .. } | What::Act { .. } | What::Wake { .. } => None,
         };
         if let Some(paused) = node.and_then(|node| self.machines.get(&node)).map(|machine| machine.paused) {
             if paused > self.now {
@@ -277,6 +282,9 @@ impl World {
             }
             What::Start { node } => self.start(node),
             What::Act { client } => self.act(client),
+            What::Wake { node } => {
+                (0..self.clients.len()).for_each(|client| self.ask_at(client, node));
+            }
             What::Tick { .. } | What::Synced { .. } | What::Made { .. } => {}
         }
     }
@@ -322,8 +330,16 @@ impl World {
                 Some(status) => {
                     text += &format!(
                         "\n{} {:?} term {} leader {:?} commit {} last {:?} safe {} applied {} voters {:?} halted {:?}",
-                        machine.me, status.role, status.term, status.leader, status.commit, status.last,
-                        status.safe, machine.state.index, status.voters, status.halted
+                        machine.me,
+                        status.role,
+                        status.term,
+                        status.leader,
+                        status.commit,
+                        status.last,
+                        status.safe,
+                        machine.state.index,
+                        status.voters,
+                        status.halted
                     );
                 }
             }

@@ -15,12 +15,14 @@ pub struct Client {
     waiting: Option<(RequestId, u32)>,
     reading: Option<(RequestId, Index)>,
     attempt: u64,
+    /// Whom it asked last.
+    pub asked: Option<u32>,
     pub busy: bool,
 }
 
 impl Client {
     pub fn new(session: u64) -> Client {
-        Client { session, sequence: 0, waiting: None, reading: None, attempt: 0, busy: true }
+        Client { session, sequence: 0, waiting: None, reading: None, attempt: 0, asked: None, busy: true }
     }
 
     fn request(&mut self) -> RequestId {
@@ -37,16 +39,31 @@ impl World {
     pub(super) fn act(&mut self, client: usize) {
         let pace = 2 + self.prng.below(20);
         self.plan(millis(pace), What::Act { client });
-        if !self.clients[client].busy {
-            return;
-        }
+        self.ask(client);
+    }
+
+    /// A client asks for something: of the leader, of the one it asked before, or of anybody.
+    fn ask(&mut self, client: usize) {
         let nodes = u64::from(self.nodes());
         let any = 1 + self.prng.below(nodes) as u32;
-        let node = if self.prng.one_in(4) { any } else { self.leader().unwrap_or(any) };
-        if self.machines[&node].core.is_none() || self.machines[&node].paused > self.now {
+        let node = match self.prng.below(4) {
+            0 => any,
+            1 => self.clients[client].asked.unwrap_or(any),
+            _ => self.leader().unwrap_or(any),
+        };
+        self.ask_at(client, node);
+    }
+
+    /// A client asks this one.
+    pub(super) fn ask_at(&mut self, client: usize, node: u32) {
+        if !self.clients[client].busy
+            || self.machines[&node].core.is_none()
+            || self.machines[&node].paused > self.now
+        {
             return;
         }
-        match self.prng.below(4) {
+        self.clients[client].asked = Some(node);
+        match self.prng.below(3) {
             0 => self.ask_read(client, node),
             _ => self.ask_write(client, node),
         }
@@ -111,7 +128,8 @@ impl World {
         let one = &mut self.clients[client_of(request)];
         let Some((_, floor)) = one.reading.take_if(|(asked, _)| *asked == request) else { return };
         if applied < floor {
-            self.oracle.fault(self.now, format!("node {node} reads at {applied} what was acknowledged at {floor}"));
+            self.oracle
+                .fault(self.now, format!("node {node} reads at {applied} what was acknowledged at {floor}"));
         }
     }
 

@@ -20,7 +20,9 @@ impl World {
                 self.plan_sync(node, ticket);
             }
             Effect::Send(envelope) => self.send(envelope),
-            Effect::SendChunk { to, term, meta, offset, mark } => self.send_chunk(node, to, term, meta, offset, mark),
+            Effect::SendChunk { to, term, meta, offset, mark } => {
+                self.send_chunk(node, to, term, meta, offset, mark)
+            }
             Effect::TakeChunk { offset, bytes, .. } => self.with(node, |machine| {
                 machine.store.incoming.truncate(offset as usize);
                 machine.store.incoming.extend_from_slice(&bytes);
@@ -78,7 +80,15 @@ impl World {
         }
     }
 
-    fn send_chunk(&mut self, node: u32, to: Member, term: Term, meta: SnapshotMeta, offset: u64, mark: crate::Mark) {
+    fn send_chunk(
+        &mut self,
+        node: u32,
+        to: Member,
+        term: Term,
+        meta: SnapshotMeta,
+        offset: u64,
+        mark: crate::Mark,
+    ) {
         let machine = &self.machines[&node];
         if machine.store.snapshot_meta().stamp != meta.stamp {
             return;
@@ -121,7 +131,8 @@ impl World {
         let machine = &self.machines[&node];
         let (run, bytes) = (machine.run, machine.state.encode());
         if machine.state.index != meta.stamp.index {
-            let what = format!("node {node} is asked for a snapshot of {:?} at {}", meta.stamp, machine.state.index);
+            let what =
+                format!("node {node} is asked for a snapshot of {:?} at {}", meta.stamp, machine.state.index);
             self.oracle.fault(self.now, what);
         }
         let after = Duration::from_micros(self.prng.below(5_000));
