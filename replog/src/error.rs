@@ -1,7 +1,6 @@
 //! Everything that can go wrong with a log, in words for the one who reads them in a log file or on a terminal.
 
 use crate::event::Refusal;
-use std::path::PathBuf;
 
 /// What failed, where, why.
 #[derive(Debug, thiserror::Error)]
@@ -33,11 +32,11 @@ pub enum Error {
         why: String,
     },
     /// There is no log in this directory.
-    #[error("there is no replicated log in {0}; create one first")]
-    NoStore(PathBuf),
+    #[error("there is no replicated log here; create one first")]
+    NoStore,
     /// There is a log in this directory already.
-    #[error("there is a replicated log in {0} already; it is not overwritten")]
-    StoreExists(PathBuf),
+    #[error("there is a replicated log here already; it is not overwritten")]
+    StoreExists,
     /// The log did not take a request.
     #[error("{0}")]
     Refused(#[from] Refusal),

@@ -109,6 +109,8 @@ pub enum Effect {
         offset: u64,
         /// The piece.
         bytes: Bytes,
+        /// How many bytes the whole snapshot has.
+        size: u64,
     },
     /// The snapshot that came in is whole: make it the newest, and the log empty behind it; then tell
     /// [`Event::Persisted`].

@@ -18,7 +18,9 @@ mod log;
 mod message;
 mod progress;
 mod session;
+pub mod store;
 mod voters;
+pub mod wire;
 mod writes;
 
 pub use crate::core::{Core, Role, Status};
@@ -29,6 +31,7 @@ pub use event::{Effect, Event, Proposal, Refusal};
 pub use ids::{DiskId, Index, Member, RequestId, Stamp, Term, Ticket};
 pub use message::{Envelope, Mark, Message};
 pub use session::{SLOTS_MAX, Sessions, Turn};
+pub use store::{Directory, Disk, Store};
 pub use voters::{LEARNERS_MAX, VOTERS_MAX, Voters};
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ use bytes::Bytes;
 #[derive(Clone, Debug)]
 pub(super) struct Incoming {
     stamp: Stamp,
+    size: u64,
     offset: u64,
 }
 
@@ -113,17 +114,14 @@ impl Core {
         if self.restoring.is_some() {
             return;
         }
-        let begun = self.incoming.as_ref().filter(|incoming| incoming.stamp == stamp && offset > 0);
-        let expected = begun.map_or(0, |incoming| incoming.offset);
-        let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
-        let end = offset.saturating_add(length);
-        if offset != expected || end > size {
-            let offset =
-                self.incoming.as_ref().filter(|incoming| incoming.stamp == stamp).map_or(0, |i| i.offset);
-            return self.send(leader, Message::ChunkTaken { stamp, offset, mark });
+        let same = |incoming: &&Incoming| incoming.stamp == stamp && incoming.size == size;
+        let known = self.incoming.as_ref().filter(same).map_or(0, |incoming| incoming.offset);
+        let end = offset.saturating_add(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
+        if (offset != known && offset != 0) || end > size {
+            return self.send(leader, Message::ChunkTaken { stamp, offset: known, mark });
         }
-        self.incoming = Some(Incoming { stamp, offset: end });
-        self.out.push(Effect::TakeChunk { meta: meta.clone(), offset, bytes });
+        self.incoming = Some(Incoming { stamp, size, offset: end });
+        self.out.push(Effect::TakeChunk { meta: meta.clone(), offset, bytes, size });
         if end == size {
             self.install(meta);
         } else {

@@ -1,15 +1,14 @@
 //! One machine: its disk, its clock, and while it runs its core and state machine.
 
 use super::state::State;
-use super::store::Store;
-use crate::{Core, DiskId, Index, Member, SnapshotMeta};
+use super::store::SimStore;
+use crate::{Core, DiskId, Index, Member, Voters};
 use base::{NodeId, Time};
-use bytes::Bytes;
 
 /// One machine.
 pub struct Machine {
     pub me: Member,
-    pub store: Store,
+    pub store: SimStore,
     pub core: Option<Core>,
     pub state: State,
     pub run: u64,
@@ -21,14 +20,13 @@ pub struct Machine {
     pub alarm: Option<Time>,
     pub commit: Index,
     pub disk_us_max: u64,
-    pub full: bool,
 }
 
 impl Machine {
-    pub fn new(node: u32, disk: u128, meta: SnapshotMeta) -> Machine {
+    pub fn new(node: u32, disk: u128, first: Option<Voters>) -> Machine {
         Machine {
             me: Member { node: NodeId(node), disk: DiskId(disk) },
-            store: Store::new(meta, Bytes::new()),
+            store: SimStore::new(DiskId(disk), first),
             core: None,
             state: State::default(),
             run: 0,
@@ -37,7 +35,6 @@ impl Machine {
             alarm: None,
             commit: Index(0),
             disk_us_max: 500,
-            full: false,
         }
     }
 

@@ -4,6 +4,7 @@
 //!
 //! A failure prints its seed. `REPLOG_SEED=N` runs that seed alone; `REPLOG_SEEDS=N` runs so many of each test.
 
+pub mod disk;
 mod machine;
 mod network;
 mod oracle;

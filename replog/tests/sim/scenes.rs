@@ -27,8 +27,10 @@ fn figure_8(seed: u64, canary: Canary) -> World {
     ] {
         let hard = Some(HardState { term: Term(term), vote: None, commit: Index(1) });
         let store = &mut world.machines.get_mut(&node).unwrap().store;
-        store.write(Write { ticket: Ticket(1), hard, truncate: None, entries });
-        store.sync(Ticket(1));
+        store.open().unwrap();
+        store.order(Write { ticket: Ticket(1), hard, truncate: None, entries });
+        store.sync(Ticket(1)).unwrap();
+        store.crash(&mut world.prng);
     }
     [1, 2, 3].into_iter().for_each(|node| world.start(node));
     let brought = |world: &World| world.machines[&3].core.as_ref().unwrap().status().safe == Index(2);
@@ -211,7 +213,7 @@ fn a_member_that_was_away_long_gets_a_snapshot() {
 fn a_full_disk_stops_a_voter_and_loses_nothing() {
     for seed in 0..20 {
         let (mut world, leader) = led(seed, 3);
-        world.machines.get_mut(&leader).unwrap().full = true;
+        world.machines[&leader].store.full.set(true);
         let acknowledged = world.oracle.acknowledgements;
         world.run(millis(1_500));
         let halted = world.machines[&leader].core.as_ref().unwrap().status().halted;

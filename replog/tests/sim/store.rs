@@ -1,116 +1,117 @@
-//! What a member has on its disk, and what a crash leaves of it.
+//! A member's store on a disk that forgets: the store itself is the real one.
 //!
-//! Invariant: what was told to be on disk survives; of what was not, any prefix does, also half a write.
+//! Invariant: what was ordered reaches the store in order; at a crash some of it has, and is not synced.
 
-use crate::{Index, Recovered, SnapshotMeta, Ticket, Write};
+use super::disk::SimDisk;
+use crate::{DiskId, Error, Index, Recovered, SnapshotMeta, Stamp, Store, Ticket, Voters, Write};
 use base::Prng;
 use bytes::Bytes;
+use std::cell::Cell;
 use std::collections::VecDeque;
+use std::rc::Rc;
 
 enum Order {
     Write(Write),
-    Install(Ticket, SnapshotMeta, Bytes),
+    Install(Ticket, SnapshotMeta),
 }
 
 impl Order {
     fn ticket(&self) -> Ticket {
         match self {
             Order::Write(write) => write.ticket,
-            Order::Install(ticket, ..) => *ticket,
+            Order::Install(ticket, _) => *ticket,
         }
     }
 }
 
-/// A disk.
-#[derive(Default)]
-pub struct Store {
-    durable: Recovered,
-    pub snapshot: Bytes,
+/// A store, while its machine runs, or its disk.
+pub struct SimStore {
+    store: Option<Store<SimDisk>>,
+    disk: SimDisk,
     ordered: VecDeque<Order>,
-    pub incoming: Vec<u8>,
+    pub full: Rc<Cell<bool>>,
 }
 
-impl Store {
-    pub fn new(meta: SnapshotMeta, snapshot: Bytes) -> Store {
-        Store { durable: Recovered { snapshot: meta, ..Recovered::default() }, snapshot, ..Store::default() }
+impl SimStore {
+    pub fn new(id: DiskId, first: Option<Voters>) -> SimStore {
+        let mut disk = SimDisk::default();
+        Store::create(&mut disk, id, first).expect("an empty disk takes a store");
+        SimStore { store: None, full: disk.full.clone(), disk, ordered: VecDeque::new() }
     }
 
-    pub fn write(&mut self, write: Write) {
+    pub fn open(&mut self) -> Result<Recovered, Error> {
+        self.full.set(false);
+        let (store, recovered) = Store::open(std::mem::take(&mut self.disk))?;
+        self.store = Some(store);
+        Ok(recovered)
+    }
+
+    fn opened(&mut self) -> &mut Store<SimDisk> {
+        self.store.as_mut().expect("a machine that runs has its store open")
+    }
+
+    pub fn order(&mut self, write: Write) {
         self.ordered.push_back(Order::Write(write));
     }
 
-    pub fn install(&mut self, ticket: Ticket, meta: SnapshotMeta) {
-        let bytes = std::mem::take(&mut self.incoming).into();
-        self.ordered.push_back(Order::Install(ticket, meta, bytes));
+    pub fn order_install(&mut self, ticket: Ticket, meta: SnapshotMeta) {
+        self.ordered.push_back(Order::Install(ticket, meta));
     }
 
-    /// Everything up to `ticket` reaches the disk.
-    pub fn sync(&mut self, ticket: Ticket) {
+    /// Everything up to `ticket` is made safe.
+    pub fn sync(&mut self, ticket: Ticket) -> Result<(), Error> {
         while self.ordered.front().is_some_and(|order| order.ticket() <= ticket) {
             match self.ordered.pop_front() {
-                Some(Order::Write(write)) => self.take_in(write),
-                Some(Order::Install(_, meta, bytes)) => {
-                    self.durable.snapshot = meta;
-                    self.durable.entries.clear();
-                    self.snapshot = bytes;
-                }
+                Some(Order::Write(write)) => self.opened().write(&write),
+                Some(Order::Install(_, meta)) => self.opened().install(&meta)?,
                 None => {}
             }
         }
+        self.opened().commit()
     }
 
-    fn take_in(&mut self, write: Write) {
-        let entries = &mut self.durable.entries;
-        if let Some(hard) = write.hard {
-            self.durable.hard = hard;
-        }
-        if let Some(from) = write.truncate {
-            entries.retain(|entry| entry.stamp.index < from);
-        }
-        entries.extend(write.entries);
+    pub fn take_chunk(
+        &mut self,
+        meta: &SnapshotMeta,
+        offset: u64,
+        bytes: &Bytes,
+        size: u64,
+    ) -> Result<(), Error> {
+        self.opened().take_chunk(meta, offset, bytes, size)
     }
 
-    /// A snapshot of this member's own making is on disk.
-    pub fn made(&mut self, meta: SnapshotMeta, bytes: Bytes) {
-        if meta.stamp.index > self.durable.snapshot.stamp.index {
-            self.durable.snapshot = meta;
-            self.snapshot = bytes;
-        }
+    pub fn save_snapshot(&mut self, meta: &SnapshotMeta, bytes: &Bytes) -> Result<(), Error> {
+        self.opened().save_snapshot(meta, bytes)
     }
 
-    pub fn trim(&mut self, upto: Index) {
-        self.durable.entries.retain(|entry| entry.stamp.index > upto);
+    pub fn trim(&mut self, upto: Index) -> Result<(), Error> {
+        self.opened().trim(upto)
     }
 
-    pub fn snapshot_meta(&self) -> &SnapshotMeta {
-        &self.durable.snapshot
+    pub fn snapshot(&mut self) -> (SnapshotMeta, Bytes) {
+        let store = self.opened();
+        (store.snapshot().clone(), store.read_snapshot().expect("the simulated disk can be read"))
     }
 
-    /// The power fails: what was not synced is lost from some point on.
+    pub fn read_chunk(&mut self, stamp: Stamp, offset: u64, length: usize) -> Option<(Bytes, u64)> {
+        self.opened().read_chunk(stamp, offset, length).expect("the simulated disk can be read")
+    }
+
+    /// The power fails. Some of what was ordered was just being written.
     pub fn crash(&mut self, prng: &mut Prng) {
-        let kept = prng.below(self.ordered.len() as u64 + 1) as usize;
-        let torn = self.ordered.drain(kept..).next();
-        if let Some(last) = self.ordered.back().map(Order::ticket) {
-            self.sync(last);
-        }
-        if let Some(Order::Write(mut write)) = torn {
-            match prng.below(3) {
-                0 => {}
-                1 => self.take_in(Write { hard: write.hard, ..Write::default() }),
-                _ => {
-                    write.entries.truncate(prng.below(write.entries.len() as u64 + 1) as usize);
-                    self.take_in(write);
-                }
+        let Some(mut store) = self.store.take() else { return };
+        let begun = prng.below(self.ordered.len() as u64 + 1) as usize;
+        for order in self.ordered.drain(..begun) {
+            if let Order::Write(write) = order {
+                store.write(&write);
+            } else {
+                break;
             }
         }
         self.ordered.clear();
-        self.incoming.clear();
-    }
-
-    pub fn recover(&self) -> Recovered {
-        let behind = self.durable.snapshot.stamp.index;
-        let entries =
-            self.durable.entries.iter().filter(|entry| entry.stamp.index > behind).cloned().collect();
-        Recovered { entries, ..self.durable.clone() }
+        // On a full disk this fails, and half of it is there.
+        let _ = store.flush();
+        self.disk = store.into_disk();
+        self.disk.crash(prng);
     }
 }

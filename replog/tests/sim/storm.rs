@@ -114,7 +114,7 @@ fn blow(world: &mut World, weather: Weather, wiped: &mut u32) {
 fn disturb_disk(world: &mut World, node: u32, after: std::time::Duration, wiped: &mut u32) {
     if world.prng.one_in(2) {
         if let Some(machine) = world.machines.get_mut(&node) {
-            machine.full = true;
+            machine.store.full.set(true);
         }
         world.plan(after, What::Start { node });
     } else if *wiped == 0 && world.size() >= 3 && may_lose(world, node) {
@@ -158,7 +158,7 @@ pub fn calm(world: &mut World) -> Result<(), String> {
     let now = world.now;
     for machine in world.machines.values_mut() {
         machine.disk_us_max = 500;
-        machine.full = false;
+        machine.store.full.set(false);
         machine.paused = now;
     }
     let halted = |world: &World, node: &u32| {

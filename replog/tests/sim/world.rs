@@ -58,10 +58,10 @@ impl World {
     pub fn new(seed: u64, voters: u32) -> World {
         let mut prng = Prng::new(seed ^ 0x5eed);
         let members = (1..=voters).map(|node| member(node, u128::from(node)));
-        let first = SnapshotMeta { voters: Voters::of(members), ..SnapshotMeta::default() };
+        let first = Voters::of(members);
         let machine = |node: u32| {
-            let meta = if node <= voters { first.clone() } else { SnapshotMeta::default() };
-            let mut machine = Machine::new(node, u128::from(node), meta);
+            let first = (node <= voters).then(|| first.clone());
+            let mut machine = Machine::new(node, u128::from(node), first);
             machine.drift_ppm = prng.below(100_001) as i64 - 50_000;
             (node, machine)
         };
@@ -144,11 +144,14 @@ impl World {
         let config = self.config(me);
         let Some(machine) = self.machines.get_mut(&node) else { return };
         machine.run += 1;
-        machine.full = false;
         machine.state = super::state::State::default();
         machine.commit = Index(0);
         machine.alarm = None;
-        let mut core = Core::new(machine.clock(self.now), config, machine.store.recover());
+        let recovered = match machine.store.open() {
+            Ok(recovered) => recovered,
+            Err(error) => return self.oracle.fault(self.now, format!("node {node}: {error}")),
+        };
+        let mut core = Core::new(machine.clock(self.now), config, recovered);
         core.infect(self.canary);
         machine.core = Some(core);
         self.note(|| format!("start {node}"));
@@ -172,7 +175,7 @@ impl World {
         if let Some(machine) = self.machines.get_mut(&node) {
             let drift_ppm = machine.drift_ppm;
             let run = machine.run;
-            *machine = Machine { drift_ppm, run, ..Machine::new(node, self.disks, SnapshotMeta::default()) };
+            *machine = Machine { drift_ppm, run, ..Machine::new(node, self.disks, None) };
         }
         self.note(|| format!("wipe {node}"));
     }
@@ -275,10 +278,11 @@ impl World {
             }
             What::Synced { node, run, ticket } if self.is_run(node, run) => self.synced(node, ticket),
             What::Made { node, run, meta, bytes } if self.is_run(node, run) => {
-                if let Some(machine) = self.machines.get_mut(&node) {
-                    machine.store.made(meta.clone(), bytes);
-                }
-                self.give(node, Event::SnapshotMade(meta));
+                let saved =
+                    self.machines.get_mut(&node).map(|machine| machine.store.save_snapshot(&meta, &bytes));
+                let event =
+                    if let Some(Ok(())) = saved { Event::SnapshotMade(meta) } else { Event::SnapshotFailed };
+                self.give(node, event);
             }
             What::Start { node } => self.start(node),
             What::Act { client } => self.act(client),

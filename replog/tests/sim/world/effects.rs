@@ -2,7 +2,8 @@
 
 use super::{CHUNK_BYTES, Machine, What, World};
 use crate::sim::state::State;
-use crate::{Committed, Effect, Envelope, Event, Member, Message, SnapshotMeta, Term, Ticket};
+use crate::sim::store::SimStore;
+use crate::{Committed, Effect, Envelope, Error, Event, Member, Message, SnapshotMeta, Term, Ticket};
 use std::time::Duration;
 
 impl World {
@@ -12,30 +13,33 @@ impl World {
             Effect::Persist(write) => {
                 let ticket = write.ticket;
                 self.check_entries(node, &write.entries);
-                self.with(node, |machine| machine.store.write(write));
+                self.with(node, |machine| machine.store.order(write));
                 self.plan_sync(node, ticket);
             }
             Effect::Install { ticket, meta } => {
-                self.with(node, |machine| machine.store.install(ticket, meta));
+                self.with(node, |machine| machine.store.order_install(ticket, meta));
                 self.plan_sync(node, ticket);
             }
             Effect::Send(envelope) => self.send(envelope),
             Effect::SendChunk { to, term, meta, offset, mark } => {
                 self.send_chunk(node, to, term, meta, offset, mark)
             }
-            Effect::TakeChunk { offset, bytes, .. } => self.with(node, |machine| {
-                machine.store.incoming.truncate(offset as usize);
-                machine.store.incoming.extend_from_slice(&bytes);
-            }),
+            Effect::TakeChunk { meta, offset, bytes, size } => {
+                let taken = self.store(node).take_chunk(&meta, offset, &bytes, size);
+                self.unless_full(node, taken);
+            }
             Effect::Restore(_) => self.restore(node),
             Effect::Commit(committed) => self.apply(node, &committed),
             Effect::MakeSnapshot(meta) => self.make_snapshot(node, meta),
-            Effect::Trim(upto) => self.with(node, |machine| machine.store.trim(upto)),
+            Effect::Trim(upto) => {
+                let trimmed = self.store(node).trim(upto);
+                self.unless_full(node, trimmed);
+            }
             Effect::Rejected { request, refusal } => self.rejected(request, &refusal),
             Effect::ReadReady { request, index } => self.read_ready(node, request, index),
             Effect::Halted(why) => {
                 self.note(|| format!("halted {node} {why}"));
-                let full = self.machines[&node].full;
+                let full = self.machines[&node].store.full.get();
                 if !full {
                     self.oracle.fault(self.now, format!("node {node} stops: {why}"));
                 }
@@ -64,13 +68,25 @@ impl World {
         self.plan(after, What::Synced { node, run, ticket });
     }
 
-    pub(super) fn synced(&mut self, node: u32, ticket: Ticket) {
-        let full = self.machines[&node].full;
-        if full {
-            return self.give(node, Event::StoreFailed("no space left on device".into()));
+    fn store(&mut self, node: u32) -> &mut SimStore {
+        &mut self.machines.get_mut(&node).expect("only machines that run want something").store
+    }
+
+    /// What a full disk does not take ends the member's part; nothing else may go wrong.
+    fn unless_full(&mut self, node: u32, outcome: Result<(), Error>) -> bool {
+        let Err(error) = outcome else { return true };
+        if !self.machines[&node].store.full.get() {
+            self.oracle.fault(self.now, format!("node {node}: {error}"));
         }
-        self.with(node, |machine| machine.store.sync(ticket));
-        self.give(node, Event::Persisted(ticket));
+        self.give(node, Event::StoreFailed(error.to_string()));
+        false
+    }
+
+    pub(super) fn synced(&mut self, node: u32, ticket: Ticket) {
+        let synced = self.store(node).sync(ticket);
+        if self.unless_full(node, synced) {
+            self.give(node, Event::Persisted(ticket));
+        }
     }
 
     fn send(&mut self, envelope: Envelope) {
@@ -89,21 +105,17 @@ impl World {
         offset: u64,
         mark: crate::Mark,
     ) {
-        let machine = &self.machines[&node];
-        if machine.store.snapshot_meta().stamp != meta.stamp {
+        let Some((bytes, size)) = self.store(node).read_chunk(meta.stamp, offset, CHUNK_BYTES) else {
             return;
-        }
-        let whole = &machine.store.snapshot;
-        let start = (offset as usize).min(whole.len());
-        let bytes = whole.slice(start..whole.len().min(start + CHUNK_BYTES));
-        let body = Message::Chunk { meta, offset, bytes, size: whole.len() as u64, mark };
-        self.send(Envelope { from: machine.me, to, term, body });
+        };
+        let from = self.machines[&node].me;
+        self.send(Envelope { from, to, term, body: Message::Chunk { meta, offset, bytes, size, mark } });
     }
 
     fn restore(&mut self, node: u32) {
-        let machine = &self.machines[&node];
-        let state = State::decode(machine.store.snapshot.clone());
-        let (me, stamp) = (machine.me, machine.store.snapshot_meta().stamp);
+        let (meta, bytes) = self.store(node).snapshot();
+        let state = State::decode(bytes);
+        let (me, stamp) = (self.machines[&node].me, meta.stamp);
         if state.index != stamp.index {
             self.oracle.fault(self.now, format!("{me} restores a snapshot of {} as {stamp:?}", state.index));
         }
