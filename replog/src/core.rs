@@ -33,6 +33,9 @@ use following::Incoming;
 use leading::Reign;
 use outgoing::Unsaved;
 
+/// After a snapshot that could not be made: so many patiences until the next.
+const SNAPSHOT_PAUSE: u32 = 10;
+
 #[derive(Clone, Debug)]
 enum Part {
     Follower,
@@ -65,6 +68,8 @@ pub struct Core {
     /// A snapshot that is being installed: nothing is handed out before.
     restoring: Option<(Ticket, SnapshotMeta)>,
     making_snapshot: bool,
+    /// After a failure: not before then.
+    snapshot_again: Time,
     writes: Writes,
     unsaved: Unsaved,
     holding: Vec<Envelope>,
@@ -99,6 +104,7 @@ impl Core {
             incoming: None,
             restoring: None,
             making_snapshot: false,
+            snapshot_again: Time(0),
             writes: Writes::new(last),
             unsaved: Unsaved::default(),
             holding: Vec::new(),
@@ -138,7 +144,10 @@ impl Core {
             Event::Persisted(ticket) => self.persisted(now, ticket),
             Event::StoreFailed(why) => self.halt(&why),
             Event::SnapshotMade(meta) => self.snapshot_made(meta),
-            Event::SnapshotFailed => self.making_snapshot = false,
+            Event::SnapshotFailed => {
+                self.making_snapshot = false;
+                self.snapshot_again = now + self.config.election_min * SNAPSHOT_PAUSE;
+            }
         }
         self.settle(now);
         effects.append(&mut self.out);
@@ -274,7 +283,8 @@ impl Core {
         // A follower that gets the present one would have to begin anew with the next.
         let patient = self.is_sending_snapshot() && weight < due.saturating_mul(PATIENCE);
         let new = self.delivered > self.snapshot.stamp.index;
-        if weight < due || patient || !new || self.making_snapshot || self.restoring.is_some() {
+        let early = self.now < self.snapshot_again;
+        if weight < due || patient || early || !new || self.making_snapshot || self.restoring.is_some() {
             return;
         }
         if let Some(stamp) = self.log.stamp(self.delivered) {

@@ -18,6 +18,7 @@ mod log;
 mod message;
 mod progress;
 mod session;
+mod shell;
 pub mod store;
 mod voters;
 pub mod wire;
@@ -31,6 +32,9 @@ pub use event::{Effect, Event, Proposal, Refusal};
 pub use ids::{DiskId, Index, Member, RequestId, Stamp, Term, Ticket};
 pub use message::{Envelope, Mark, Message};
 pub use session::{SLOTS_MAX, Sessions, Turn};
+pub use shell::{
+    CHUNK_BYTES, Exchange, Handle, INBOX_MAX, Leadership, Outcome, Start, StateMachine, create, start,
+};
 pub use store::{Directory, Disk, Store};
 pub use voters::{LEARNERS_MAX, VOTERS_MAX, Voters};
 

@@ -69,6 +69,11 @@ impl Core {
         }
     }
 
+    /// Why this member has stopped, if it has.
+    pub fn halted(&self) -> Option<String> {
+        self.halted.clone()
+    }
+
     /// True if this member leads.
     pub fn is_leader(&self) -> bool {
         matches!(self.part, Part::Leader(_))

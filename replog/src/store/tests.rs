@@ -250,6 +250,21 @@ fn a_crash_at_any_time_keeps_what_was_safe() {
 }
 
 #[test]
+fn a_disk_that_lies_is_noticed() {
+    let lost = (0..50).any(|seed| {
+        let mut prng = Prng::new(seed);
+        let (mut store, mut last, mut snapshot) = (fresh(), 0, 0);
+        store.disk.lies = true;
+        let safe = live(&mut store, &mut prng, &mut last, &mut snapshot).unwrap();
+        let mut disk = store.into_disk();
+        disk.crash(&mut prng);
+        let kept = Store::open(disk).map(|(_, recovered)| recovered.entries.len() as u64);
+        kept.map_or(true, |kept| kept + snapshot < safe)
+    });
+    assert!(lost, "the crashes of these tests take something from those who do not sync");
+}
+
+#[test]
 fn a_crash_while_it_is_made_leaves_a_store_or_none() {
     for seed in 0..200 {
         let mut prng = Prng::new(seed);

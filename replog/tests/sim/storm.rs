@@ -188,12 +188,14 @@ pub fn calm(world: &mut World) -> Result<(), String> {
     Err("a fresh request is not everywhere after 10 s of peace".into())
 }
 
-/// The voters, if there is a leader whose setting is agreed and not joint.
+/// The voters, if they have a leader and their setting is not joint.
 fn settled(world: &World) -> Option<BTreeSet<Member>> {
     let leader = world.leader()?;
     let status = world.machines[&leader].core.as_ref()?.status();
-    let all = world.machines.values().filter_map(|machine| machine.core.as_ref());
-    let latest = all.map(crate::Core::term).max()? == status.term;
+    // One that was voted out may be ahead of them all; it is nobody's concern.
+    let voters = world.machines.values().filter(|machine| status.voters.is_voter(machine.me));
+    let terms = voters.filter_map(|machine| machine.core.as_ref()).map(crate::Core::term);
+    let latest = terms.max()? == status.term;
     (latest && !status.voters.is_joint()).then_some(status.voters.voters)
 }
 
