@@ -55,7 +55,7 @@ impl Voters {
 
     /// Whether those for which `yes` holds are enough to decide.
     pub fn is_quorum(&self, yes: impl Fn(Member) -> bool) -> bool {
-        self.quorum_value(|member| yes(member))
+        self.quorum_value(yes)
     }
 
     /// The largest value that a quorum has reached.

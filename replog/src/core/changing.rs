@@ -160,10 +160,11 @@ impl Core {
         let Some(to) = to.or_else(|| self.best_successor()) else { return };
         let able = to != self.config.me && self.log.voters().voters.contains(&to);
         let until = now + self.config.election_min;
-        if let Part::Leader(reign) = &mut self.part {
-            if able && reign.handover.is_none() {
-                reign.handover = Some(Handover { to, until, told: false });
-            }
+        if let Part::Leader(reign) = &mut self.part
+            && able
+            && reign.handover.is_none()
+        {
+            reign.handover = Some(Handover { to, until, told: false });
         }
     }
 

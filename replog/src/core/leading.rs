@@ -192,11 +192,12 @@ impl Core {
     /// A follower wants the next piece of the snapshot.
     pub(super) fn chunk_taken(&mut self, from: Member, term: Term, of: Stamp, wanted: u64, mark: Mark) {
         let Some(progress) = self.peer(from, term, mark) else { return };
-        if let Mode::Snapshot { stamp, offset, sent } = &mut progress.mode {
-            if *stamp == of && sent.is_none_or(|at| mark.sent >= at) {
-                *offset = wanted;
-                *sent = None;
-            }
+        if let Mode::Snapshot { stamp, offset, sent } = &mut progress.mode
+            && *stamp == of
+            && sent.is_none_or(|at| mark.sent >= at)
+        {
+            *offset = wanted;
+            *sent = None;
         }
     }
 

@@ -226,12 +226,16 @@ impl Runner {
     }
 
     fn order(&self, order: Order) {
-        // If the disk's thread is gone it has said why in the inbox.
-        let _ = self.orders.as_ref().map(|orders| orders.send(order));
+        if let Some(orders) = &self.orders {
+            // If the disk's thread is gone it has said why in the inbox.
+            drop(orders.send(order));
+        }
     }
 
     fn task(&self, task: Task) {
-        // If the other thread is gone it has said why in the inbox.
-        let _ = self.tasks.as_ref().map(|tasks| tasks.send(task));
+        if let Some(tasks) = &self.tasks {
+            // If the other thread is gone it has said why in the inbox.
+            drop(tasks.send(task));
+        }
     }
 }

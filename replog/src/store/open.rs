@@ -130,7 +130,7 @@ fn damaged(file: &str, at: u64, why: impl Into<String>) -> Error {
 
 /// Finds the newest snapshot and removes older ones, and what is half made.
 fn newest_snapshot<D: Disk>(disk: &mut D, names: &[String]) -> Result<SnapshotFile, Error> {
-    let newest = names.iter().filter(|name| snapshot::index_of(name).is_some()).next_back();
+    let newest = names.iter().rfind(|name| snapshot::index_of(name).is_some());
     let Some(newest) = newest else { return Err(damaged("snapshot", 0, "there is none")) };
     let bytes = disk.read(newest).map_err(|source| failed("read", newest, source))?;
     let file = snapshot::check(&bytes).map_err(|(at, why)| damaged(newest, at, why))?;

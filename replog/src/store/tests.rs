@@ -209,7 +209,7 @@ fn live(
             1 if safe > *snapshot => {
                 *snapshot = safe;
                 let meta = SnapshotMeta { stamp: entry(safe, 1).stamp, voters: voters() };
-                store.save_snapshot(&meta, &vec![safe as u8; 30])?;
+                store.save_snapshot(&meta, &[safe as u8; 30])?;
             }
             2 => store.trim(Index(*snapshot))?,
             3 => store.flush()?,

@@ -255,11 +255,10 @@ impl World {
             What::Arrive(envelope) => Some(envelope.to.node.0),
             What::Start { .. } | What::Act { .. } | What::Wake { .. } => None,
         };
-        if let Some(paused) = node.and_then(|node| self.machines.get(&node)).map(|machine| machine.paused) {
-            if paused > self.now {
-                self.plan_at(paused, what);
-                return true;
-            }
+        let paused = node.and_then(|node| self.machines.get(&node)).map_or(Time(0), |machine| machine.paused);
+        if paused > self.now {
+            self.plan_at(paused, what);
+            return true;
         }
         self.happen(what);
         true

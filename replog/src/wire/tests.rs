@@ -1,6 +1,9 @@
 //! What is encoded decodes to the same; what is not encoded by us is an error, never a panic.
 
+use super::rows::{MemberRow, VotersRow};
 use super::*;
+use crate::{DiskId, HardState, Member, Origin, Payload, SnapshotMeta, Voters};
+use base::NodeId;
 use proptest::prelude::*;
 
 fn arb_member() -> impl Strategy<Value = Member> {
