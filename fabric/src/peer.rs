@@ -70,6 +70,8 @@ pub mod service {
     pub const OBJECTS: ServiceId = ServiceId(5);
     /// node: what the daemons of an operator's command tell each other.
     pub const ADMIN: ServiceId = ServiceId(6);
+    /// replog: what members of replicated logs say to one another.
+    pub const REPLOG: ServiceId = ServiceId(7);
 }
 
 /// A request or a reply: a tagged message, and bulk bytes that no one need copy into it.

@@ -25,10 +25,11 @@ const PATIENCE: u32 = 3;
 const LONG_PATIENCE: Duration = Duration::from_secs(45 * 60);
 
 /// The packages in the order of their floors, and how many seconds their tests should take on two cores.
-const BUDGETS: [(&str, u64); 12] = [
+const BUDGETS: [(&str, u64); 13] = [
     ("base", 10),
     ("fabric", 90),
     ("fuse", 20),
+    ("replog", 45),
     ("membership", 45),
     ("lustre-like-fs", 60),
     ("pm", 90),

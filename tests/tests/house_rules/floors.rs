@@ -3,10 +3,11 @@
 //! Invariant: every crate of the workspace is in [`FLOORS`] or is one of the [`FREE`].
 
 /// The crates by their folder, and the floor on which each stands.
-pub const FLOORS: [(&str, u32); 9] = [
+pub const FLOORS: [(&str, u32); 10] = [
     ("base", 0),
     ("fabric", 1),
     ("fuse", 1),
+    ("replog", 2),
     ("membership", 3),
     ("lustre-like-fs", 5),
     ("pm", 5),
