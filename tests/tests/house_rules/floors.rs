@@ -3,7 +3,7 @@
 //! Invariant: every crate of the workspace is in [`FLOORS`] or is one of the [`FREE`].
 
 /// The crates by their folder, and the floor on which each stands.
-pub const FLOORS: [(&str, u32); 10] = [
+pub const FLOORS: &[(&str, u32)] = &[
     ("base", 0),
     ("fabric", 1),
     ("fuse", 1),
