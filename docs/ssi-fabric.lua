@@ -14,7 +14,7 @@ local KINDS = {
 }
 local CHANNELS = { [0] = "control", "lock", "meta", "data" }
 local VERDICTS = { [0] = "answered", "no-service", "crashed", "unheard", "denied", "revoked", "out-of-bounds" }
-local SERVICES = { [0] = "tree", "membership", "processes", "load", "metadata", "objects", "admin" }
+local SERVICES = { [0] = "tree", "membership", "processes", "load", "metadata", "objects", "admin", "replog" }
 local STATUS = { [0] = "go on", "version", "wrong cluster", "wrong key", "other" }
 
 local f = {

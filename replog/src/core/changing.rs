@@ -90,11 +90,13 @@ impl Core {
 
     /// Takes the next step of a change, when the one before it is agreed.
     pub(super) fn advance_change(&mut self, now: Time) {
-        let present = self.log.voters().clone();
-        if self.commit < self.log.voters_index() {
+        let present = self.log.voters();
+        let Part::Leader(reign) = &mut self.part else { return };
+        let at_rest = !present.is_joint() && reign.change.is_none();
+        if at_rest || self.commit < self.log.voters_index() {
             return;
         }
-        let Part::Leader(reign) = &mut self.part else { return };
+        let present = present.clone();
         if present.is_joint() {
             let request = reign.change.take().map(|change| change.request);
             let stamp = self.push(Payload::Voters(present.settled()));
@@ -132,10 +134,12 @@ impl Core {
 
     /// After a change is agreed and handed out: whoever is not in it is served no more, be it the leader itself.
     pub(super) fn dismiss(&mut self, now: Time) {
-        let present = self.log.voters();
-        if self.delivered < self.log.voters_index() || present.is_joint() {
+        let (present, since) = (self.log.voters(), self.log.voters_index());
+        let Part::Leader(reign) = &mut self.part else { return };
+        if reign.dismissed == Some(since) || self.delivered < since || present.is_joint() {
             return;
         }
+        reign.dismissed = Some(since);
         let (me, members) = (self.config.me, present.members());
         let leaves = !present.is_voter(me);
         let Part::Leader(reign) = &mut self.part else { return };

@@ -30,6 +30,8 @@ pub(super) struct Reign {
     pending_bytes: usize,
     pub(super) change: Option<Change>,
     pub(super) handover: Option<Handover>,
+    /// The setting after which those were dismissed who are not in it.
+    pub(super) dismissed: Option<Index>,
     /// Another was asked to take over: from then on this leader cannot know that it is the only one.
     pub(super) lease_given_up: bool,
 }
@@ -66,6 +68,7 @@ impl Core {
             pending_bytes: 0,
             change: None,
             handover: None,
+            dismissed: None,
             lease_given_up: false,
         }));
         self.admit_peers(first);

@@ -170,7 +170,6 @@ pub fn calm(world: &mut World) -> Result<(), String> {
     if !world.run_until(millis(10_000), |world| settled(world).is_some()) {
         return Err("no leader with settled voters after 10 s of peace".into());
     }
-    replace_the_lost(world)?;
     let before = world.oracle.acknowledged;
     let fresh = |world: &World| {
         let Some(voters) = settled(world) else { return false };
@@ -178,6 +177,8 @@ pub fn calm(world: &mut World) -> Result<(), String> {
     };
     for _ in 0..50 {
         world.clients.iter_mut().for_each(|client| client.busy = true);
+        // Again and again: a change that was begun before a disk was lost may bring it back in.
+        replace_the_lost(world)?;
         if world.run_until(millis(200), fresh) {
             return Ok(());
         }

@@ -223,6 +223,7 @@ fn service_name(id: ServiceId) -> String {
         service::METADATA => "metadata",
         service::OBJECTS => "objects",
         service::ADMIN => "admin",
+        service::REPLOG => "replog",
         _ => return id.0.to_string(),
     };
     format!("{} ({name})", id.0)
