@@ -23,11 +23,12 @@ const LONG_ROUNDS: usize = 20;
 const PATIENCE: u32 = 3;
 
 /// The packages in the order of their floors, and how many seconds their tests should take on two cores.
-const BUDGETS: [(&str, u64); 12] = [
+const BUDGETS: [(&str, u64); 13] = [
     ("base", 10),
     ("fabric", 90),
     ("fuse", 20),
     ("membership", 45),
+    ("dlm", 40),
     ("lustre-like-fs", 60),
     ("pm", 90),
     ("loadlevel", 15),

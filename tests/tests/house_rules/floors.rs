@@ -3,11 +3,12 @@
 //! Invariant: every crate of the workspace is in [`FLOORS`] or is one of the [`FREE`].
 
 /// The crates by their folder, and the floor on which each stands.
-pub const FLOORS: [(&str, u32); 9] = [
+pub const FLOORS: [(&str, u32); 10] = [
     ("base", 0),
     ("fabric", 1),
     ("fuse", 1),
     ("membership", 3),
+    ("dlm", 4),
     ("lustre-like-fs", 5),
     ("pm", 5),
     ("loadlevel", 6),

@@ -1,0 +1,130 @@
+//! Looking at a table: its locks, and who waits for whom.
+//!
+//! Invariant: an edge names its wait and what holds it up by numbers that are never used again, so an edge that is seen twice has been there
+//! all the time between.
+
+use super::Table;
+use crate::event::{Actor, LockId, Lockspace, Owner};
+use crate::flags::Flags;
+use crate::lock::{Lock, Pending, State};
+use crate::mode::Mode;
+use crate::name::Name;
+use crate::policy::{Policy, Scope};
+use base::Time;
+
+/// A lock, for lists and tests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LockInfo {
+    /// The lock.
+    pub lock: LockId,
+    /// Whose.
+    pub owner: Owner,
+    /// Where its resource, or that resource's root, is.
+    pub lockspace: Lockspace,
+    /// Its resource's name.
+    pub name: Name,
+    /// In which queue it is.
+    pub state: State,
+    /// What it has.
+    pub granted: Option<Mode>,
+    /// What it waits for.
+    pub wanted: Option<Mode>,
+    /// About what.
+    pub scope: Scope,
+    /// Its last grant's token.
+    pub token: u64,
+    /// Its owner's node is DOWN and perhaps not harmless yet.
+    pub held_over: bool,
+    /// Its owner is gone and nobody has adopted it.
+    pub orphan: bool,
+}
+
+/// What makes somebody wait: it ends with this.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Held {
+    /// This grant of a lock.
+    Grant {
+        /// The lock.
+        lock: LockId,
+        /// The grant's token.
+        token: u64,
+    },
+    /// A wait that is ahead in the queue.
+    Wait(u64),
+}
+
+/// Somebody waits for somebody.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Edge {
+    /// Who waits.
+    pub waiter: Actor,
+    /// With which lock.
+    pub lock: LockId,
+    /// The number of the wait: unlike that of every other wait of this table.
+    pub wait: u64,
+    /// For whom.
+    pub blocker: Actor,
+    /// And until what ends.
+    pub held: Held,
+}
+
+impl Table {
+    /// All locks.
+    pub fn locks(&self) -> impl Iterator<Item = LockInfo> {
+        self.locks.iter().map(|(index, lock)| {
+            let resource = &self.resources[lock.resource];
+            LockInfo {
+                lock: self.id(index),
+                owner: lock.owner,
+                lockspace: resource.lockspace,
+                name: resource.name,
+                state: lock.state,
+                granted: lock.granted,
+                wanted: lock.pending.map(|pending| pending.wish.mode),
+                scope: lock.scope,
+                token: lock.token,
+                held_over: lock.held_over,
+                orphan: lock.orphan,
+            }
+        })
+    }
+
+    /// Who waits for whom, of the waits that began before `since_before`. Waits and holders that asked to be left out (NODLCKWT, NODLCKBLK)
+    /// are.
+    pub fn edges(&self, since_before: Time) -> Vec<Edge> {
+        let mut edges = Vec::new();
+        for (index, lock) in self.locks.iter() {
+            let Some(pending) = &lock.pending else { continue };
+            let left_out = (pending.wish.flags | lock.lasting).has(Flags::NODLCKWT);
+            if pending.since < since_before && !left_out {
+                self.edges_of(index, lock, pending, &mut edges);
+            }
+        }
+        edges
+    }
+
+    fn edges_of(&self, index: u32, lock: &Lock, pending: &Pending, edges: &mut Vec<Edge>) {
+        let held = &self.resources[lock.resource];
+        let wish = &pending.wish;
+        let mut edge = |other: &Lock, held: Held| {
+            let (waiter, blocker) = (lock.actor(), other.actor());
+            edges.push(Edge { waiter, lock: self.id(index), wait: pending.number, blocker, held });
+        };
+        let rank = (lock.state == State::Waiting, pending.place);
+        let queues = [held.granted, held.converting, held.waiting];
+        for other in queues.iter().flat_map(|queue| queue.iter(&self.locks)).filter(|other| *other != index) {
+            let (id, other) = (self.id(other), &self.locks[other]);
+            let blocks = other.granted.is_some_and(|mode| !mode.goes_with(wish.mode));
+            if blocks && other.scope.meets(wish.scope) && !other.lasting.has(Flags::NODLCKBLK) {
+                edge(other, Held::Grant { lock: id, token: other.token });
+            }
+            let Some(ahead) = other.pending else { continue };
+            let is_ahead = (other.state == State::Waiting, ahead.place) < rank;
+            let in_the_way = held.policy == Policy::Plain
+                || !ahead.wish.mode.goes_with(wish.mode) && ahead.wish.scope.meets(wish.scope);
+            if is_ahead && in_the_way && !wish.flags.has(Flags::NOORDER) {
+                edge(other, Held::Wait(ahead.number));
+            }
+        }
+    }
+}
