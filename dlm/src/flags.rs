@@ -29,7 +29,7 @@ impl Flags {
     pub const EXPEDITE: Flags = Flags(0x0400);
     /// With NOQUEUE: tell those who are in the way all the same.
     pub const NOQUEUEBAST: Flags = Flags(0x0800);
-    /// Wait at the head of the queue.
+    /// Wait at the head of the queue; so nobody in that queue is a reason to wait.
     pub const HEADQUE: Flags = Flags(0x1000);
     /// Grant as soon as no granted lock is in the way, whoever waits.
     pub const NOORDER: Flags = Flags(0x2000);

@@ -65,9 +65,9 @@ pub struct Lock {
     /// The flags of its request that describe the lock for all its life.
     pub lasting: Flags,
     pub token: u64,
-    /// The modes (and, for IBITS, aspects) for which its holder has been called back since its last grant.
+    /// The modes for which its holder has been called back since its last grant; for IBITS, about which aspects in each mode.
     pub called: ModeSet,
-    pub called_bits: u64,
+    pub called_bits: Option<Box<[u64; 6]>>,
     /// The lock above it, and how many are below it.
     pub parent: Option<LockId>,
     pub children: u32,

@@ -37,6 +37,11 @@ impl Span {
         self.first <= other.last && other.first <= self.last
     }
 
+    /// The smallest range that holds both.
+    pub fn hull(self, other: Span) -> Span {
+        Span { first: self.first.min(other.first), last: self.last.max(other.last) }
+    }
+
     /// True if all of `other` is in this one.
     pub const fn holds(self, other: Span) -> bool {
         self.first <= other.first && other.last <= self.last

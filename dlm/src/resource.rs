@@ -83,6 +83,8 @@ pub struct Resource {
     pub wanted_count: Counts,
     /// Pending locks that pass the queue (NOORDER).
     pub passing: u32,
+    /// Pending locks for which another mode will do (ALTPR, ALTCW).
+    pub flexible: u32,
     pub value: Value,
     /// Until when it stays though it is empty, so that the next one learns of the loss.
     pub loss_until: Option<Time>,

@@ -57,15 +57,15 @@ impl<T> Slab<T> {
         index
     }
 
-    /// Takes the entry at `index` out; its id is stale from now on.
-    pub fn remove(&mut self, index: u32) -> T {
+    /// Drops the entry at `index`; its id is stale from now on. (Entries are large: it is not moved out.)
+    pub fn remove(&mut self, index: u32) {
         let slot = &mut self.slots[index as usize];
-        let entry = slot.entry.take().expect("only live entries are removed");
+        debug_assert!(slot.entry.is_some(), "only live entries are removed");
+        slot.entry = None;
         slot.serial += 1;
         slot.next_free = self.free;
         self.free = index;
         self.count -= 1;
-        entry
     }
 
     /// The id of the entry at `index`.

@@ -31,15 +31,15 @@ fn check_flags(flags: Flags, mode: Mode, has_deadline: bool) -> Result<(), Refus
 }
 
 impl Table {
-    /// Where the resource of an admissible request is.
-    pub(super) fn admit(&self, request: &Request) -> Result<Place, Refusal> {
+    /// Where the resource of an admissible request is. `owner`: the owner's place, if he has locks.
+    pub(super) fn admit(&self, request: &Request, owner: Option<u32>) -> Result<Place, Refusal> {
         check_flags(request.flags, request.mode, request.deadline.is_some())?;
         check(!request.flags.has_any(NOT_OF_REQUESTS), "a flag of conversions or unlocks with a new lock")?;
         check(request.scope.is_sound(), "an empty scope, or one that desires less than it requires")?;
         if self.locks.count() >= self.config.locks_max {
             return Err(Refusal::Limit("locks_max"));
         }
-        if self.locks_of(request.owner) >= self.config.locks_per_owner {
+        if owner.is_some_and(|slot| self.owners[slot].locks.len() >= self.config.locks_per_owner) {
             return Err(Refusal::Limit("locks_per_owner"));
         }
         let (mut lockspace, mut parent) = (request.lockspace, NONE);

@@ -12,13 +12,7 @@ use crate::policy::{Policy, Scope};
 
 impl Table {
     /// Tells everybody who has what `wish` wants.
-    pub(super) fn call_holders(
-        &mut self,
-        resource: u32,
-        lock: u32,
-        wish: &Wish,
-        effects: &mut Vec<Effect>,
-    ) {
+    pub(super) fn call_holders(&mut self, resource: u32, lock: u32, wish: &Wish, effects: &mut Vec<Effect>) {
         let held = &self.resources[resource];
         let conflicts = wish.mode.conflicts();
         let others = held.granted_count.modes_besides(self.locks[lock].granted).and(conflicts);
@@ -92,17 +86,21 @@ impl Table {
     fn call(&mut self, index: u32, mode: Mode, scope: Scope, effects: &mut Vec<Effect>) {
         let id = self.id(index);
         let lock = &mut self.locks[index];
-        let bits = match (scope, lock.scope) {
-            (Scope::Bits(wanted), Scope::Bits(had)) => wanted & had,
-            _ => 0,
-        };
-        let is_news = bits & !lock.called_bits != 0;
-        let was_told = lock.called.strongest_first().any(|told| told.conflicts().has_all(mode.conflicts()));
-        if was_told && !is_news {
+        let told = lock.called.strongest_first().filter(|told| told.conflicts().has_all(mode.conflicts()));
+        if let (Scope::Bits(wanted), Scope::Bits(had)) = (scope, lock.scope) {
+            let bits = wanted & had;
+            let told_bits = lock
+                .called_bits
+                .as_ref()
+                .map_or(0, |of_mode| told.fold(0, |bits, told| bits | of_mode[told as usize]));
+            if bits & !told_bits == 0 {
+                return;
+            }
+            lock.called_bits.get_or_insert_default()[mode as usize] |= bits;
+        } else if told.count() > 0 {
             return;
         }
         lock.called.insert(mode);
-        lock.called_bits |= bits;
         debug_assert!(lock.state != State::Waiting);
         effects.push(Effect::Blocking { lock: id, owner: lock.owner, mode, scope });
     }

@@ -110,8 +110,7 @@ impl Table {
             let other = Half { lock: &self.locks[other], wish: &pending.wish };
             let (first, second) =
                 if wish.flags.has(Flags::HEADQUE) { (&mine, &other) } else { (&other, &mine) };
-            second.holds_up(first)
-                && (first.holds_up(second) || second.stands_behind(first, held.policy))
+            second.holds_up(first) && (first.holds_up(second) || second.stands_behind(first, held.policy))
         })
     }
 }

@@ -19,10 +19,13 @@ impl Table {
         let passes = if wish.flags.has_any(Flags::NOORDER | Flags::EXPEDITE) {
             true
         } else if self.locks[lock].granted.is_some() {
-            !wish.flags.has(Flags::QUECVT) || !self.is_behind(resource, State::Converting, wish)
+            !wish.flags.has(Flags::QUECVT)
+                || wish.flags.has(Flags::HEADQUE)
+                || !self.is_behind(resource, State::Converting, wish)
         } else {
+            let at_head = wish.flags.has(Flags::HEADQUE);
             !self.is_behind(resource, State::Converting, wish)
-                && !self.is_behind(resource, State::Waiting, wish)
+                && (at_head || !self.is_behind(resource, State::Waiting, wish))
         };
         if passes { self.free_mode(resource, lock, wish) } else { None }
     }
@@ -153,19 +156,14 @@ impl Table {
         let lock = &mut self.locks[index];
         lock.token = self.last_token;
         lock.called = ModeSet::default();
-        lock.called_bits = 0;
+        lock.called_bits = None;
         lock.demoted = false;
         let mode = lock.granted.expect("only granted locks are told of");
         let (owner, scope, token) = (lock.owner, lock.scope, lock.token);
         effects.push(Effect::Granted(Grant { tag, lock: id, owner, mode, scope, token, status, value }));
     }
 
-    pub(super) fn write_value(
-        &mut self,
-        resource: u32,
-        flags: Flags,
-        value: Option<[u8; VALUE_BYTES]>,
-    ) {
+    pub(super) fn write_value(&mut self, resource: u32, flags: Flags, value: Option<[u8; VALUE_BYTES]>) {
         let held = &mut self.resources[resource];
         if flags.has(Flags::IVVALBLK) {
             held.value.serial += 1;
@@ -220,6 +218,7 @@ impl Table {
         }
         held.wanted_count.add(wish.mode);
         held.passing += u32::from(wish.flags.has(Flags::NOORDER));
+        held.flexible += u32::from(wish.flags.has_any(Flags::ALTPR | Flags::ALTCW));
         if let Some(extents) = &mut held.extents {
             extents.insert(Interest::Wanted, wish.mode, wish.scope.span(), lock);
         }
@@ -237,6 +236,7 @@ impl Table {
         held.queue(self.locks[lock].state).remove(&mut self.locks, lock);
         held.wanted_count.take(wish.mode);
         held.passing -= u32::from(wish.flags.has(Flags::NOORDER));
+        held.flexible -= u32::from(wish.flags.has_any(Flags::ALTPR | Flags::ALTCW));
         if let Some(extents) = &mut held.extents {
             Extents::remove(extents, Interest::Wanted, wish.mode, wish.scope.span(), lock);
         }

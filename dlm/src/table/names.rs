@@ -69,6 +69,7 @@ impl Table {
             granted_count: Counts::default(),
             wanted_count: Counts::default(),
             passing: 0,
+            flexible: 0,
             value: Value::NEW,
             loss_until: None,
             extents: (policy == Policy::Extent).then(Box::default),
@@ -90,10 +91,12 @@ impl Table {
             if let Ok(entry) = self.names.find_entry(resource.hash, |other| *other == index) {
                 entry.remove();
             }
-            index = self.resources.remove(index).parent;
-            if index != NONE {
-                self.resources[index].children -= 1;
+            let parent = resource.parent;
+            self.resources.remove(index);
+            if parent != NONE {
+                self.resources[parent].children -= 1;
             }
+            index = parent;
         }
     }
 }

@@ -31,10 +31,10 @@ impl Table {
         self.owner_slot(owner).map_or(0, |slot| self.owners[slot].locks.len())
     }
 
-    /// Makes `lock` one of its owner's.
-    pub(super) fn own(&mut self, lock: u32) {
+    /// Makes `lock` one of its owner's, whose place is `slot`, if he has one.
+    pub(super) fn own(&mut self, lock: u32, slot: Option<u32>) {
         let owner = self.locks[lock].owner;
-        let slot = self.owner_slot(owner).unwrap_or_else(|| {
+        let slot = slot.unwrap_or_else(|| {
             let slot = self.owners.insert(Possessions { owner, locks: Chain::EMPTY });
             let (owners, hasher) = (&self.owners, &self.hasher);
             let rehash = |slot: &u32| hasher.hash_one(owners[*slot].owner);

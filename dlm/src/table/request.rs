@@ -18,7 +18,8 @@ impl Table {
     }
 
     fn try_request(&mut self, request: &Request, effects: &mut Vec<Effect>) -> Result<(), Refusal> {
-        let place = self.admit(request)?;
+        let owner = self.owner_slot(request.owner);
+        let place = self.admit(request, owner)?;
         if request.flags.has(Flags::ORPHAN) {
             return self.adopt(request, &place, effects);
         }
@@ -34,7 +35,7 @@ impl Table {
             flags: request.flags,
             deadline: request.deadline,
         };
-        let lock = self.enter(request, resource);
+        let lock = self.enter(request, owner, resource);
         if let Some(mode) = self.mode_at_once(resource, lock, &wish) {
             self.grant(resource, lock, &wish, mode, None, effects);
             return Ok(());
@@ -73,7 +74,7 @@ impl Table {
     }
 
     /// The lock of a request, in no queue yet.
-    fn enter(&mut self, request: &Request, resource: u32) -> u32 {
+    fn enter(&mut self, request: &Request, owner: Option<u32>, resource: u32) -> u32 {
         let lock = self.locks.insert(Lock {
             owner: request.owner,
             owner_slot: NONE,
@@ -87,14 +88,14 @@ impl Table {
             lasting: Flags(request.flags.0 & LASTING.0),
             token: 0,
             called: ModeSet::default(),
-            called_bits: 0,
+            called_bits: None,
             parent: request.parent,
             children: 0,
             held_over: false,
             orphan: false,
             demoted: false,
         });
-        self.own(lock);
+        self.own(lock, owner);
         if let Some(parent) = request.parent.and_then(|id| self.locks.find(id.0)) {
             self.locks[parent].children += 1;
         }
@@ -104,19 +105,15 @@ impl Table {
     /// Takes a lock that is in no queue out of the table.
     pub(super) fn forget(&mut self, lock: u32) {
         self.disown(lock);
-        let parent = self.locks.remove(lock).parent;
+        let parent = self.locks[lock].parent;
+        self.locks.remove(lock);
         if let Some(parent) = parent.and_then(|id| self.locks.find(id.0)) {
             self.locks[parent].children -= 1;
         }
     }
 
     /// Gives an orphan of the same node to the requester.
-    fn adopt(
-        &mut self,
-        request: &Request,
-        place: &Place,
-        effects: &mut Vec<Effect>,
-    ) -> Result<(), Refusal> {
+    fn adopt(&mut self, request: &Request, place: &Place, effects: &mut Vec<Effect>) -> Result<(), Refusal> {
         let resource = self.find_resource(place).ok_or(Refusal::NoOrphan)?;
         let is_orphan = |lock: &Lock| lock.orphan && lock.owner.node == request.owner.node;
         let granted = self.resources[resource].granted.iter(&self.locks);
@@ -135,7 +132,8 @@ impl Table {
         adopted.transaction = request.transaction;
         adopted.lasting = Flags(request.flags.0 & LASTING.0);
         adopted.orphan = false;
-        self.own(lock);
+        let owner = self.owner_slot(request.owner);
+        self.own(lock, owner);
         let status = self.status(resource, lock);
         self.tell_grant(lock, request.tag, status, None, effects);
         Ok(())

@@ -14,6 +14,7 @@ use crate::flags::Flags;
 use crate::lock::{Pending, State, Wish};
 use crate::mode::{Mode, ModeSet};
 use crate::policy::{Policy, Scope, Span};
+use crate::queue::{Chain, QUEUE};
 
 /// What those ahead, still waiting, want: PLAIN and IBITS.
 #[derive(Default)]
@@ -43,76 +44,92 @@ impl Ahead {
 impl Table {
     /// Grants what can be granted. `freed`: what was given up or is no longer waited for; `None`: perhaps everything.
     pub(super) fn serve(&mut self, resource: u32, freed: Option<Scope>, effects: &mut Vec<Effect>) {
-        while self.resources[resource].has_pending() {
-            // A conversion that is granted may free what its lock had before.
-            let converted = match self.resources[resource].policy {
-                Policy::Extent => self.serve_ranges(resource, freed.map_or(Span::ALL, Scope::span), effects),
-                Policy::Plain | Policy::Bits => self.serve_queues(resource, effects),
-            };
-            if !converted {
-                return;
-            }
+        if !self.resources[resource].has_pending() {
+            return;
+        }
+        if self.resources[resource].policy != Policy::Extent {
+            return self.serve_queues(resource, effects);
+        }
+        let mut freed = freed.map_or(Span::ALL, Scope::span);
+        while let Some(more) = self.serve_ranges(resource, freed, effects) {
+            freed = freed.hull(more);
         }
     }
 
-    fn serve_queues(&mut self, resource: u32, effects: &mut Vec<Effect>) -> bool {
+    fn serve_queues(&mut self, resource: u32, effects: &mut Vec<Effect>) {
         let mut ahead = Ahead::default();
-        let converting = self.resources[resource].converting.head();
-        let converted = self.serve_queue(resource, converting, &mut ahead, effects);
-        let waiting = self.resources[resource].waiting.head();
-        self.serve_queue(resource, waiting, &mut ahead, effects);
-        converted
+        while self.serve_queue(resource, State::Converting, &mut ahead, effects) {
+            ahead = Ahead::default();
+        }
+        self.serve_queue(resource, State::Waiting, &mut ahead, effects);
     }
 
-    /// One queue, from its head on. True if anything was granted.
+    /// One queue, from its head on. True if a conversion gave something up, so that those ahead must be looked at again.
     fn serve_queue(
         &mut self,
         resource: u32,
-        head: Option<u32>,
+        state: State,
         ahead: &mut Ahead,
         effects: &mut Vec<Effect>,
     ) -> bool {
         let is_plain = self.resources[resource].policy == Policy::Plain;
-        let (mut next, mut granted) = (head, false);
+        let mut next = self.resources[resource].queue(state).head();
         while let Some(lock) = next {
             if is_plain && ahead.any && self.resources[resource].passing == 0 {
                 break;
             }
-            next = crate::queue::Chain::<{ crate::queue::QUEUE }>::after(&self.locks, lock);
+            next = Chain::<QUEUE>::after(&self.locks, lock);
             let Some(Pending { wish, .. }) = self.locks[lock].pending else { continue };
             let passes = wish.flags.has(Flags::NOORDER) || !ahead.stops(&wish);
             match self.free_mode(resource, lock, &wish).filter(|_| passes) {
-                Some(mode) => {
-                    self.grant(resource, lock, &wish, mode, None, effects);
-                    granted = true;
-                }
+                Some(mode) if self.grant_waiting(resource, lock, &wish, mode, effects) => return true,
+                Some(_) => {}
                 None => ahead.add(&wish),
             }
         }
-        granted
+        false
     }
 
-    /// Ranges: only those that meet what was freed can have become grantable.
-    fn serve_ranges(&mut self, resource: u32, freed: Span, effects: &mut Vec<Effect>) -> bool {
-        let Some(extents) = &self.resources[resource].extents else { return false };
+    /// Grants one of a queue. True if its lock gave something up for it.
+    fn grant_waiting(
+        &mut self,
+        resource: u32,
+        lock: u32,
+        wish: &Wish,
+        mode: Mode,
+        effects: &mut Vec<Effect>,
+    ) -> bool {
+        let old = self.locks[lock].granted;
+        self.grant(resource, lock, wish, mode, None, effects);
+        old.is_some_and(|old| !mode.covers(old))
+    }
+
+    /// Ranges: only those that meet what was freed can have become grantable. What must be looked at besides: what a conversion gave
+    /// up, or where one less is ahead of those who would take another mode beside it.
+    fn serve_ranges(&mut self, resource: u32, freed: Span, effects: &mut Vec<Effect>) -> Option<Span> {
         let mut candidates = Vec::new();
-        extents.any(Interest::Wanted, ModeSet::of(&Mode::ALL), freed, |lock| {
-            candidates.push((self.rank(lock), lock));
-            false
-        });
+        self.resources[resource].extents.as_ref()?.any(
+            Interest::Wanted,
+            ModeSet::of(&Mode::ALL),
+            freed,
+            |lock| {
+                candidates.push((self.rank(lock), lock));
+                false
+            },
+        );
         candidates.sort_unstable();
-        let mut converted = false;
         for (rank, lock) in candidates {
             let Some(Pending { wish, .. }) = self.locks[lock].pending else { continue };
             if !wish.flags.has(Flags::NOORDER) && self.is_stopped(resource, rank, &wish) {
                 continue;
             }
-            if let Some(mode) = self.free_mode(resource, lock, &wish) {
-                converted |= self.locks[lock].state == State::Converting;
-                self.grant(resource, lock, &wish, mode, None, effects);
+            let Some(mode) = self.free_mode(resource, lock, &wish) else { continue };
+            let gave_up = self.grant_waiting(resource, lock, &wish, mode, effects);
+            if gave_up || self.resources[resource].flexible > 0 {
+                return Some(wish.scope.span());
             }
         }
-        converted
+        None
     }
 
     /// Smaller is served earlier.
