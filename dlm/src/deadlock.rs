@@ -12,6 +12,7 @@
 use crate::event::{Actor, LockId};
 use crate::table::Edge;
 use base::NodeId;
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// An edge and the node whose table has it.
@@ -112,8 +113,8 @@ impl Graph {
                 if blocker == start {
                     return Some(Self::way(&reached_by, start, *sighting));
                 }
-                if !reached_by.contains_key(&blocker) {
-                    reached_by.insert(blocker, *sighting);
+                if let Entry::Vacant(place) = reached_by.entry(blocker) {
+                    place.insert(*sighting);
                     next.push_back(blocker);
                 }
             }

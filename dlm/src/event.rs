@@ -8,6 +8,7 @@ use crate::flags::Flags;
 use crate::mode::Mode;
 use crate::name::Name;
 use crate::policy::Scope;
+use crate::resource::Value;
 use crate::slab::ENTRIES_MAX;
 use base::{Epoch, NodeId, Time};
 use std::time::Duration;
@@ -193,12 +194,23 @@ pub enum Event {
     },
     /// Somebody is gone.
     Gone(Gone),
-    /// The deadlock detector's verdict: this wait of this lock is refused, if it still lasts.
+    /// A verdict from outside (the deadlock detector's): this wait of this lock is refused, if it still lasts.
     Victim {
         /// The lock.
         lock: LockId,
         /// The wait's number.
         wait: u64,
+        /// Why.
+        why: Refusal,
+    },
+    /// What the resource's value is, as its new master has found out. Nothing if there is no such resource.
+    Value {
+        /// Where the name is.
+        lockspace: Lockspace,
+        /// The resource's name; it is a root.
+        name: Name,
+        /// Its value.
+        value: Value,
     },
     /// A new view: tokens are of this epoch from now on.
     Epoch(Epoch),

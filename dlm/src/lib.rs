@@ -29,4 +29,5 @@ pub use lock::State;
 pub use mode::{Mode, ModeSet};
 pub use name::{NAME_BYTES_MAX, Name};
 pub use policy::{Policy, Scope, Span};
+pub use resource::Value;
 pub use table::Table;

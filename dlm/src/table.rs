@@ -23,7 +23,7 @@ mod timers;
 mod unlock;
 mod waits;
 
-pub use waits::{Edge, Held, LockInfo};
+pub use waits::{Edge, Held, HeldUp, LockInfo};
 
 use crate::error::Error;
 use crate::event::{Config, Effect, Event, LockId};
@@ -89,7 +89,8 @@ impl Table {
             Event::Unlock(unlock) => self.unlock(&unlock, effects),
             Event::Cancel { tag, owner, lock } => self.cancel(tag, owner, lock, effects),
             Event::Gone(gone) => self.gone(gone, effects),
-            Event::Victim { lock, wait } => self.victim(lock, wait, effects),
+            Event::Victim { lock, wait, why } => self.victim(lock, wait, why, effects),
+            Event::Value { lockspace, name, value } => self.set_value(lockspace, name, value),
             Event::Epoch(epoch) => self.lift(first_token(epoch)),
             Event::Floor(token) => self.lift(token),
             Event::Tick => self.tick(effects),

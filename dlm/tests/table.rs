@@ -258,10 +258,11 @@ fn a_deadlock_over_two_resources_has_one_victim_and_is_gone_with_it() {
     assert_eq!(found.len(), 1);
     let victim = found[0].victim(&first.iter().copied().collect()).unwrap();
     assert_eq!((victim.actor, victim.lock), (Actor::Owner(two.owner), youngest));
-    let effects = bench.tell(Event::Victim { lock: victim.lock, wait: victim.wait });
+    let verdict = Event::Victim { lock: victim.lock, wait: victim.wait, why: Refusal::Deadlock };
+    let effects = bench.tell(verdict);
     assert_eq!(refused(&effects), Some(Refusal::Deadlock));
     // A verdict that comes twice, or late, harms nobody.
-    assert!(bench.tell(Event::Victim { lock: victim.lock, wait: victim.wait }).is_empty());
+    assert!(bench.tell(verdict).is_empty());
     assert!(cycles(&sightings(&bench)).is_empty());
     assert_eq!(granted(&bench.unlock(&two, Flags::NONE, None)).unwrap().owner, one.owner);
 }

@@ -79,6 +79,18 @@ impl Table {
         Some(index)
     }
 
+    /// The value of a root resource.
+    pub fn value(&self, lockspace: Lockspace, name: Name) -> Option<Value> {
+        let index = self.find_resource(&Place { lockspace, parent: NONE, name })?;
+        Some(self.resources[index].value)
+    }
+
+    pub(super) fn set_value(&mut self, lockspace: Lockspace, name: Name, value: Value) {
+        if let Some(index) = self.find_resource(&Place { lockspace, parent: NONE, name }) {
+            self.resources[index].value = value;
+        }
+    }
+
     /// Drops `index` if nothing keeps it, and then what was above it for its sake alone.
     pub(super) fn drop_if_idle(&mut self, mut index: u32) {
         while index != NONE {

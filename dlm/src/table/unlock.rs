@@ -79,10 +79,10 @@ impl Table {
         }
     }
 
-    pub(super) fn victim(&mut self, id: LockId, wait: u64, effects: &mut Vec<Effect>) {
+    pub(super) fn victim(&mut self, id: LockId, wait: u64, why: Refusal, effects: &mut Vec<Effect>) {
         let Some(lock) = self.locks.find(id.0) else { return };
         if self.locks[lock].pending.is_some_and(|pending| pending.number == wait) {
-            self.give_up(lock, Refusal::Deadlock, effects);
+            self.give_up(lock, why, effects);
         }
     }
 

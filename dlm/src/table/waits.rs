@@ -68,7 +68,68 @@ pub struct Edge {
     pub held: Held,
 }
 
+/// A wait that would end if one lock were not there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeldUp {
+    /// The lock that waits.
+    pub lock: LockId,
+    /// The wait's number.
+    pub wait: u64,
+    /// What it waits for.
+    pub mode: Mode,
+    /// True if it converts.
+    pub converts: bool,
+}
+
 impl Table {
+    /// Where a lock's resource is, and its name.
+    pub fn place_of(&self, lock: LockId) -> Option<(Lockspace, Name)> {
+        let resource = &self.resources[self.locks[self.locks.find(lock.0)?].resource];
+        Some((resource.lockspace, resource.name))
+    }
+
+    /// The first wait on the resource of `lock` that no granted lock but this one forbids.
+    pub fn held_up_by(&self, lock: LockId) -> Option<HeldUp> {
+        let index = self.locks.find(lock.0)?;
+        let resource = self.locks[index].resource;
+        let held = &self.resources[resource];
+        let mut waits = held.converting.iter(&self.locks).chain(held.waiting.iter(&self.locks));
+        waits.find_map(|other| {
+            let waiter = &self.locks[other];
+            let pending = waiter.pending.as_ref().filter(|_| other != index)?;
+            let conflicts = pending.wish.mode.conflicts();
+            let blocks = |holder: u32| {
+                let holds = &self.locks[holder];
+                holds.granted.is_some_and(|mode| conflicts.has(mode)) && holds.scope.meets(pending.wish.scope)
+            };
+            let mut holders = held.granted.iter(&self.locks).chain(held.converting.iter(&self.locks));
+            let free = !holders.any(|holder| holder != index && holder != other && blocks(holder));
+            (blocks(index) && free).then(|| HeldUp {
+                lock: self.id(other),
+                wait: pending.number,
+                mode: pending.wish.mode,
+                converts: waiter.state == State::Converting,
+            })
+        })
+    }
+
+    /// The weakest mode that covers what everybody but `lock` has on its resource; `None` if nobody has anything.
+    pub fn joined_besides(&self, lock: LockId) -> Option<Mode> {
+        let index = self.locks.find(lock.0)?;
+        let held = &self.resources[self.locks[index].resource];
+        let holders = held.granted.iter(&self.locks).chain(held.converting.iter(&self.locks));
+        let modes = holders.filter(|holder| *holder != index).filter_map(|holder| self.locks[holder].granted);
+        modes.reduce(Mode::join)
+    }
+
+    /// True if nobody but `lock` has or wants anything on its resource.
+    pub fn is_alone(&self, lock: LockId) -> bool {
+        self.locks.find(lock.0).is_some_and(|index| {
+            let held = &self.resources[self.locks[index].resource];
+            held.granted.len() + held.converting.len() + held.waiting.len() == 1
+        })
+    }
+
     /// All locks.
     pub fn locks(&self) -> impl Iterator<Item = LockInfo> {
         self.locks.iter().map(|(index, lock)| {

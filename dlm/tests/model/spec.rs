@@ -79,7 +79,7 @@ impl Spec {
             Event::Cancel { tag, owner, .. } => self.cancel(key.unwrap_or(0), *tag, *owner),
             Event::Gone(gone) => self.gone(*gone),
             Event::Tick => self.tick(),
-            Event::Victim { .. } | Event::Epoch(_) | Event::Floor(_) => {}
+            Event::Victim { .. } | Event::Value { .. } | Event::Epoch(_) | Event::Floor(_) => {}
         }
         self.forget_idle();
         let mut told = std::mem::take(&mut self.told);
