@@ -40,6 +40,9 @@ pub struct Ask {
     pub key: Key,
     /// The mode.
     pub mode: Mode,
+    /// The token that the asker has, by its lock at the master. A master that knows another one of this node has a `Drop` to come: an ask that
+    /// goes by way of the directory can overtake it.
+    pub holds: Option<LockId>,
     /// Refuse it if somebody really uses what is in its way, or waits before it.
     pub tries: bool,
 }

@@ -148,7 +148,13 @@ impl Node {
             Event::User(event) => self.user(event),
             Event::Tick => self.tick(),
         }
+        let mut turns = 0;
         while let Some(envelope) = self.inbox.pop_front() {
+            turns += 1;
+            if turns > 1_000 {
+                eprintln!("LOOP {envelope:?}");
+                assert!(turns < 1_012, "loop");
+            }
             self.receive(envelope);
         }
         effects.append(&mut self.out);
@@ -173,6 +179,20 @@ impl Node {
     /// The node's own users' locks (and the wards, whose owner is on node 0).
     pub fn users(&self) -> &Table {
         &self.users
+    }
+
+    /// What this node knows of a tree, as text: for whoever looks into why somebody waits.
+    pub fn describe(&self, key: &Key) -> String {
+        let place = (key.lockspace, key.name);
+        let users = self.users.locks().filter(|lock| (lock.lockspace, lock.name) == place);
+        format!(
+            "token {:?}\ntree {:?}\nusers {:#?}\nentry {:?}, lost {}",
+            self.tokens.get(key),
+            self.trees.get(key),
+            users.collect::<Vec<_>>(),
+            self.directory.entries.get(key),
+            self.recovery.lost.contains(key),
+        )
     }
 
     fn me(&self) -> NodeId {

@@ -36,7 +36,10 @@ pub struct Holder {
 pub struct Tree {
     pub holders: BTreeMap<NodeId, Holder>,
     pub is_leaving: bool,
+    /// Asks that wait for the tree to be left.
     pub waiting: Vec<(NodeId, Ask)>,
+    /// Asks that have overtaken their node's `Drop`.
+    pub ahead: BTreeMap<NodeId, Ask>,
     pub empty_since: Option<u64>,
 }
 
@@ -65,6 +68,12 @@ impl Node {
             // A node has one ask at a time: this wait is an earlier one, which came twice around a change of view.
             self.master(Event::Cancel { tag: NO_ANSWER, owner: owner(from), lock });
             holder = self.trees.get(&ask.key).and_then(|tree| tree.holders.get(&from)).copied();
+        }
+        if let Some(tree) = self.trees.get_mut(&ask.key)
+            && holder.is_some_and(|holder| ask.holds != Some(holder.lock))
+        {
+            tree.ahead.insert(from, ask);
+            return;
         }
         let others = self.trees.get(&ask.key).into_iter().flat_map(|tree| tree.holders.values());
         let is_contended = others.into_iter().any(|holder| holder.wants.is_some());
@@ -161,6 +170,10 @@ impl Node {
             tree.waiting.remove(at);
             return self.post(from, Message::Denied { tag, key, why: Refusal::Cancelled });
         }
+        if tree.ahead.get(&from).is_some_and(|ask| ask.tag == tag) {
+            tree.ahead.remove(&from);
+            return self.post(from, Message::Denied { tag, key, why: Refusal::Cancelled });
+        }
         let holder = tree.holders.get(&from).filter(|holder| holder.tag == tag && holder.wants.is_some());
         if let Some(lock) = holder.map(|holder| holder.lock) {
             self.master(Event::Cancel { tag: NO_ANSWER, owner: owner(from), lock });
@@ -200,30 +213,42 @@ impl Node {
                 self.master(Event::Unlock(Unlock { tag, owner, lock, flags, value }));
             }
         }
+        if let Some(ask) = self.trees.get_mut(&drop.key).and_then(|tree| tree.ahead.remove(&from)) {
+            self.asked(from, ask);
+        }
         self.note_empty(drop.key);
     }
 
     /// Shows an event to the table of tokens and says what it says.
     pub(super) fn master(&mut self, event: Event) {
+        // Which tree it is about: a lock that goes with it is not known afterwards.
+        let about = match &event {
+            Event::Request(request) => Some(Key { lockspace: request.lockspace, name: request.name }),
+            Event::Convert(Convert { lock, .. })
+            | Event::Unlock(Unlock { lock, .. })
+            | Event::Cancel { lock, .. }
+            | Event::Victim { lock, .. } => self.token_locks.get(lock).copied(),
+            _ => None,
+        };
         let mut effects = Vec::new();
         self.table.handle(self.now, event, &mut effects);
         for effect in effects {
-            self.master_says(&event, effect);
+            self.master_says(&event, about, effect);
         }
     }
 
-    fn master_says(&mut self, event: &Event, effect: Effect) {
+    fn master_says(&mut self, event: &Event, about: Option<Key>, effect: Effect) {
         match effect {
             Effect::Queued { tag, lock, owner } => {
-                let Some(key) = self.key_of(event, lock) else { return };
+                let Some(key) = self.key_of(about, lock) else { return };
                 let wants = self.wanted_mode(event).map(|mode| (mode, false));
                 self.note_holder(key, owner.node, lock, Some(tag)).wants = wants;
                 self.post(owner.node, Message::Queued { tag, key });
             }
-            Effect::Granted(grant) => self.master_grants(event, &grant),
+            Effect::Granted(grant) => self.master_grants(about, &grant),
             Effect::Refused { tag, lock, owner, mode, why } => {
                 let by_lock = lock.and_then(|lock| self.token_locks.get(&lock).copied());
-                let Some(key) = by_lock.or_else(|| Self::named_key(event)) else { return };
+                let Some(key) = by_lock.or(about) else { return };
                 let mut tried = false;
                 if let Some(holder) = self.trees.get_mut(&key).and_then(|t| t.holders.get_mut(&owner.node)) {
                     tried = holder.wants.take().is_some_and(|(_, tries)| tries);
@@ -236,6 +261,8 @@ impl Node {
                     self.post(owner.node, Message::Denied { tag, key, why });
                 }
             }
+            // A cancel is done; what it cancelled is refused next.
+            Effect::Done { .. } if matches!(event, Event::Cancel { .. }) => {}
             Effect::Done { lock, owner, .. } | Effect::Purged { lock, owner, .. } => {
                 let Some(key) = self.token_locks.get(&lock).copied() else { return };
                 if self.table.place_of(lock).is_none() {
@@ -250,8 +277,8 @@ impl Node {
         }
     }
 
-    fn master_grants(&mut self, event: &Event, grant: &Grant) {
-        let Some(key) = self.key_of(event, grant.lock) else { return };
+    fn master_grants(&mut self, about: Option<Key>, grant: &Grant) {
+        let Some(key) = self.key_of(about, grant.lock) else { return };
         let node = grant.owner.node;
         let holder = self.note_holder(key, node, grant.lock, None);
         holder.mode = Some(grant.mode);
@@ -265,13 +292,6 @@ impl Node {
         self.post(node, Message::Granted { tag, key, lock, mode, token, value });
     }
 
-    fn named_key(event: &Event) -> Option<Key> {
-        match event {
-            Event::Request(request) => Some(Key { lockspace: request.lockspace, name: request.name }),
-            _ => None,
-        }
-    }
-
     fn wanted_mode(&self, event: &Event) -> Option<Mode> {
         match event {
             Event::Request(request) => Some(request.mode),
@@ -280,8 +300,8 @@ impl Node {
         }
     }
 
-    fn key_of(&self, event: &Event, lock: LockId) -> Option<Key> {
-        self.token_locks.get(&lock).copied().or_else(|| Self::named_key(event))
+    fn key_of(&self, about: Option<Key>, lock: LockId) -> Option<Key> {
+        self.token_locks.get(&lock).copied().or(about)
     }
 
     fn note_holder(&mut self, key: Key, node: NodeId, lock: LockId, tag: Option<u64>) -> &mut Holder {

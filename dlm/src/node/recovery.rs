@@ -105,6 +105,7 @@ impl Node {
         };
         for tree in self.trees.values_mut() {
             tree.waiting.retain(|(from, _)| *from != node);
+            tree.ahead.remove(&node);
         }
         self.recovery.held_asks.retain(|(from, _)| *from != node);
         self.recovery.recovered.remove(&node);

@@ -143,7 +143,7 @@ impl Node {
         let Some(token) = self.tokens.get_mut(&key) else { return };
         let wanted = token.mode.map_or(mode, |held| held.join(mode));
         self.last_tag += 1;
-        let ask = Ask { tag: self.last_tag, key, mode: wanted, tries };
+        let ask = Ask { tag: self.last_tag, key, mode: wanted, holds: token.lock, tries };
         token.asked = Some(Asked { ask, to: None, is_cancelled: false });
         self.send_ask(key);
     }
@@ -152,6 +152,7 @@ impl Node {
     pub(super) fn send_ask(&mut self, key: Key) {
         let Some(token) = self.tokens.get_mut(&key) else { return };
         let Some(asked) = &mut token.asked else { return };
+        asked.ask.holds = token.lock;
         let ask = asked.ask;
         asked.to = token.master;
         match (token.master, self.cluster.owner(partition(&key))) {
@@ -231,7 +232,12 @@ impl Node {
         let Some(asked) = token.asked.take_if(|asked| asked.ask.tag == tag) else { return };
         match why {
             Refusal::Cancelled => {}
-            Refusal::Again => self.unpark(key, Some(asked.ask.mode)),
+            // The ask was for the first that is parked, perhaps in a stronger mode than that one's.
+            Refusal::Again => {
+                let tried = self.tokens.get(&key).and_then(|token| token.parked.first());
+                let mode = tried.map(|event| Self::parked_mode(event).0);
+                self.unpark(key, mode.or(Some(asked.ask.mode)));
+            }
             why => self.refuse_users(key, why),
         }
         self.settle(key);
@@ -257,6 +263,9 @@ impl Node {
     /// An ask that waits while others want what no user has any more is withdrawn, so that the token can be given.
     fn perhaps_cancel(&mut self, key: Key) {
         let Some(token) = self.tokens.get_mut(&key) else { return };
+        if token.mode.is_none_or(|mode| token.called.is_some_and(|called| mode.goes_with(called))) {
+            token.called = None;
+        }
         let (Some(called), Some(asked)) = (token.called, &mut token.asked) else { return };
         let used = self.users.joined_besides(token.ward);
         if asked.is_cancelled || used.is_some_and(|used| !used.goes_with(called)) {

@@ -247,9 +247,10 @@ impl Node {
         self.show(Event::Unlock(Unlock { tag: 0, owner, lock, flags: Flags::FORCEUNLOCK, value: None }));
     }
 
-    /// Converts the ward; what comes of it arrives in [`Node::ward_granted`].
+    /// Converts the ward; what comes of it arrives in [`Node::ward_granted`]. It waits for holders only, not for its place in the queue: those ahead
+    /// may be waiting for it.
     pub(super) fn convert_ward(&mut self, key: Key, mode: Mode) {
-        self.show_ward(key, mode, Flags::NODLCKWT, None);
+        self.show_ward(key, mode, Flags::NODLCKWT | Flags::NOORDER, None);
     }
 
     fn show_ward(&mut self, key: Key, mode: Mode, flags: Flags, value: Option<[u8; 32]>) {

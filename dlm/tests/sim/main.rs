@@ -11,6 +11,7 @@ use world::{Plan, World};
 /// Runs `seeds` from `first` on; the seed of a failure is in its message.
 fn run(first: u64, seeds: u64, plan: Plan) {
     for seed in first..first + seeds {
+        eprintln!("begin {seed}");
         let mut world = World::new(seed, plan);
         if let Err(why) = world.run() {
             panic!("seed {seed}: {why}\n{}", world.history());

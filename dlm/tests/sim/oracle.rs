@@ -13,9 +13,6 @@ struct Hold {
     mode: Mode,
     /// What it may rely on while it converts.
     relies_on: Mode,
-    /// The conversion under way: its mode.
-    converts_to: Option<Mode>,
-    writes: u64,
     /// A dead node's hold: until when it counts.
     until: Option<Time>,
 }
@@ -44,8 +41,6 @@ impl Oracle {
         match event {
             Event::Convert(convert) => {
                 hold.relies_on = hold.mode.meet(convert.mode);
-                hold.converts_to = Some(convert.mode);
-                hold.writes = value;
                 if value_move(Some(hold.mode), convert.mode) == ValueMove::Write {
                     self.values.insert(key, Truth { value, ..Truth::default() });
                 }
@@ -71,7 +66,6 @@ impl Oracle {
     pub fn refused(&mut self, key: Key, owner: Owner) {
         if let Some(hold) = self.holds.entry(key).or_default().get_mut(&owner) {
             hold.relies_on = hold.mode;
-            hold.converts_to = None;
         }
     }
 
@@ -85,7 +79,7 @@ impl Oracle {
             }
         }
         let (mode, relies_on) = (grant.mode, grant.mode);
-        holds.insert(grant.owner, Hold { mode, relies_on, converts_to: None, writes: 0, until: None });
+        holds.insert(grant.owner, Hold { mode, relies_on, until: None });
         for mode in Mode::ALL {
             let last = self.tokens.get(&(key, mode)).copied().unwrap_or(0);
             if !mode.goes_with(grant.mode) && last >= grant.token {
@@ -123,10 +117,6 @@ impl Oracle {
                 holds.iter_mut().filter(|(owner, hold)| owner.node == node && hold.until.is_none())
             {
                 if hold.mode.writes_value() {
-                    self.values.entry(*key).or_default().is_lost = true;
-                }
-                // A write that was asked for may or may not have been carried out.
-                if hold.converts_to.is_some() {
                     self.values.entry(*key).or_default().is_lost = true;
                 }
                 hold.until = Some(if key.lockspace == GUARDED { until } else { Time(0) });

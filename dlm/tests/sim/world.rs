@@ -166,14 +166,15 @@ impl World {
     fn at_rest(&self) -> Result<(), String> {
         for machine in self.machines.values().filter(|machine| machine.runs) {
             if let Some(user) = machine.users.iter().find(|user| user.doing != Doing::Nothing) {
-                return Err(format!("at rest, and not served: {user:?}\n{:#?}", self.tokens()));
+                return Err(format!("at rest, and not served: {user:?}\n{}", self.tokens(&user.key.unwrap())));
             }
         }
         Ok(())
     }
 
-    fn tokens(&self) -> Vec<String> {
-        self.machines.iter().map(|(id, machine)| format!("{id}: {:?}", machine.node)).collect()
+    fn tokens(&self, key: &Key) -> String {
+        let running = self.machines.iter().filter(|(_, machine)| machine.runs);
+        running.map(|(id, machine)| format!("node {id}: {}\n", machine.node.describe(key))).collect()
     }
 
     fn happen(&mut self, happening: Happening) -> Result<(), String> {
