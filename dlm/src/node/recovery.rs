@@ -36,6 +36,8 @@ pub struct Recovery {
     pub releases: Vec<(NodeId, Key, u64)>,
     /// DOWN, not FENCED, and until when they may still touch storage.
     unfenced: BTreeMap<NodeId, Time>,
+    /// The lives that were last seen DOWN.
+    downs: BTreeMap<NodeId, Incarnation>,
     /// What they may hold without anybody alive knowing.
     held_keys: BTreeSet<Key>,
     held_partitions: BTreeSet<u32>,
@@ -72,6 +74,7 @@ impl Node {
         let live = members.iter().filter(|member| member.state == MemberState::Alive);
         let live: BTreeMap<NodeId, Incarnation> = live.map(|member| (member.node, member.life)).collect();
         let last_era = self.cluster.era();
+        self.note_downs(&members);
         if let Some(ended) = self.cluster.change(epoch, live) {
             self.enter_era(epoch);
             self.forget_masters(&ended);
@@ -83,7 +86,7 @@ impl Node {
             self.renew_leaving();
             self.send_reports(last_era);
         }
-        for member in members.iter().filter(|member| member.state == MemberState::Fenced) {
+        for member in members.iter().filter(|member| member.state != MemberState::Down) {
             if self.recovery.unfenced.remove(&member.node).is_some() {
                 self.master(Event::Gone(Gone::Fenced(member.node)));
             }
@@ -93,14 +96,21 @@ impl Node {
         self.inbox.extend(early);
     }
 
+    /// Lives that are DOWN and not FENCED: also those that ended before this node came.
+    fn note_downs(&mut self, members: &[Member]) {
+        let until = self.now + self.config.lease;
+        for member in members.iter().filter(|member| member.state == MemberState::Down) {
+            if self.recovery.downs.insert(member.node, member.life) != Some(member.life) {
+                self.recovery.unfenced.insert(member.node, until);
+            }
+        }
+    }
+
     /// DOWN, or replaced by a later life of the node (which proves that the earlier can do nothing any more).
     fn node_ended(&mut self, node: NodeId, state: Option<MemberState>) {
         let until = self.now + self.config.lease;
         let gone = match state {
-            Some(MemberState::Down) => {
-                self.recovery.unfenced.insert(node, until);
-                Gone::Down { node, until }
-            }
+            Some(MemberState::Down) => Gone::Down { node, until },
             _ => Gone::Fenced(node),
         };
         for tree in self.trees.values_mut() {

@@ -56,9 +56,9 @@ impl Oracle {
         }
     }
 
-    /// Nobody has anything: what was written may be forgotten with the resource.
+    /// Nobody alive has anything: what was written may be forgotten with the resource.
     fn forget(&mut self, key: Key) {
-        if self.holds[&key].is_empty() {
+        if self.holds[&key].values().all(|hold| hold.until.is_some()) {
             self.values.entry(key).or_default().may_be_new = true;
         }
     }
