@@ -148,13 +148,7 @@ impl Node {
             Event::User(event) => self.user(event),
             Event::Tick => self.tick(),
         }
-        let mut turns = 0;
         while let Some(envelope) = self.inbox.pop_front() {
-            turns += 1;
-            if turns > 1_000 {
-                eprintln!("LOOP {envelope:?}");
-                assert!(turns < 1_012, "loop");
-            }
             self.receive(envelope);
         }
         effects.append(&mut self.out);

@@ -135,7 +135,9 @@ impl Node {
         if token.asked.is_some() || (token.mode.is_some() && token.master.is_none()) {
             return;
         }
-        let used = self.users.joined_besides(token.ward);
+        // The ward cannot hold a null lock up: as long as one waits in the queue the token does not go.
+        let waits_null = self.users.is_wanted(token.ward, Mode::NL).then_some(Mode::NL);
+        let used = self.users.joined_besides(token.ward).or(waits_null);
         let has_more = token.mode.is_some() && token.mode != used && token.mode != Some(mode);
         if has_more && !self.give(key, used) {
             return;

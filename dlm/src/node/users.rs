@@ -121,7 +121,14 @@ impl Node {
         let (ready, rest): (Vec<_>, Vec<_>) = parked.into_iter().partition(|event| ready(token, event));
         token.parked = rest;
         for event in ready {
-            self.show(event);
+            match event {
+                // The ward forbids a null lock nothing: the table would grant it.
+                Event::Request(Request { tag, owner, mode: Mode::NL, .. }) if denied.is_some() => {
+                    let (lock, mode, why) = (None, None, Refusal::Again);
+                    self.out.push(NodeEffect::User(Effect::Refused { tag, lock, owner, mode, why }));
+                }
+                event => self.show(event),
+            }
         }
     }
 

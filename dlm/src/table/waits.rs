@@ -122,6 +122,12 @@ impl Table {
         modes.reduce(Mode::join)
     }
 
+    /// True if somebody waits for `mode` on the resource of `lock`.
+    pub fn is_wanted(&self, lock: LockId, mode: Mode) -> bool {
+        let index = self.locks.find(lock.0);
+        index.is_some_and(|index| self.resources[self.locks[index].resource].wanted_count.modes().has(mode))
+    }
+
     /// True if nobody but `lock` has or wants anything on its resource.
     pub fn is_alone(&self, lock: LockId) -> bool {
         self.locks.find(lock.0).is_some_and(|index| {

@@ -105,7 +105,8 @@ impl Oracle {
         } else if is_kept {
             truth.may_be_new = false;
         } else {
-            return Err(format!("{key:?}: {grant:?} reads another value than {truth:?}"));
+            let holds = &self.holds[&key];
+            return Err(format!("{key:?}: {grant:?} reads another value than {truth:?}, held {holds:?}"));
         }
         Ok(())
     }
