@@ -10,13 +10,16 @@ use world::{Plan, World};
 
 /// Runs `seeds` from `first` on; the seed of a failure is in its message.
 fn run(first: u64, seeds: u64, plan: Plan) {
+    let (mut grants, mut values) = (0, 0);
     for seed in first..first + seeds {
-        eprintln!("begin {seed}");
         let mut world = World::new(seed, plan);
         if let Err(why) = world.run() {
             panic!("seed {seed}: {why}\n{}", world.history());
         }
+        let (more_grants, more_values) = world.counted();
+        (grants, values) = (grants + more_grants, values + more_values);
     }
+    assert!(grants > seeds * 50 && values > seeds * 10, "{grants} grants, {values} values were looked at");
 }
 
 #[test]

@@ -30,6 +30,8 @@ pub struct Oracle {
     holds: BTreeMap<Key, BTreeMap<Owner, Hold>>,
     tokens: BTreeMap<(Key, Mode), u64>,
     values: BTreeMap<Key, Truth>,
+    /// Nodes that are declared DOWN, and until when what they hold counts.
+    dead: BTreeMap<NodeId, Time>,
     pub grants: u64,
     pub values_read: u64,
 }
@@ -70,6 +72,11 @@ impl Oracle {
     }
 
     pub fn granted(&mut self, now: Time, key: Key, grant: &Grant) -> Result<(), String> {
+        let until = self.dead.get(&grant.owner.node).copied();
+        if until.is_some_and(|until| key.lockspace != GUARDED || until <= now) {
+            // A cut-off node that goes on granting to its own users: it has ended itself before it was declared DOWN.
+            return Ok(());
+        }
         self.grants += 1;
         let holds = self.holds.entry(key).or_default();
         holds.retain(|_, hold| hold.until.is_none_or(|until| until > now));
@@ -79,7 +86,7 @@ impl Oracle {
             }
         }
         let (mode, relies_on) = (grant.mode, grant.mode);
-        holds.insert(grant.owner, Hold { mode, relies_on, until: None });
+        holds.insert(grant.owner, Hold { mode, relies_on, until });
         for mode in Mode::ALL {
             let last = self.tokens.get(&(key, mode)).copied().unwrap_or(0);
             if !mode.goes_with(grant.mode) && last >= grant.token {
@@ -113,6 +120,7 @@ impl Oracle {
 
     /// A node's users are gone; what guards storage counts until `until`.
     pub fn node_gone(&mut self, node: NodeId, until: Time) {
+        self.dead.insert(node, until);
         for (key, holds) in &mut self.holds {
             for (_, hold) in
                 holds.iter_mut().filter(|(owner, hold)| owner.node == node && hold.until.is_none())
@@ -134,6 +142,10 @@ impl Oracle {
         for holds in self.holds.values_mut() {
             holds.retain(|owner, hold| owner.node != node || hold.until.is_none());
         }
+    }
+
+    pub fn returns(&mut self, node: NodeId) {
+        self.dead.remove(&node);
     }
 
     pub fn masters(&self, masters: &[(Epoch, Key, NodeId)]) -> Result<(), String> {

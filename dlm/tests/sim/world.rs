@@ -97,6 +97,11 @@ impl World {
         world
     }
 
+    /// Grants and values that the oracle has looked at.
+    pub fn counted(&self) -> (u64, u64) {
+        (self.oracle.grants, self.oracle.values_read)
+    }
+
     pub fn history(&self) -> String {
         self.history.iter().map(|line| format!("{line}\n")).collect()
     }
@@ -166,7 +171,10 @@ impl World {
     fn at_rest(&self) -> Result<(), String> {
         for machine in self.machines.values().filter(|machine| machine.runs) {
             if let Some(user) = machine.users.iter().find(|user| user.doing != Doing::Nothing) {
-                return Err(format!("at rest, and not served: {user:?}\n{}", self.tokens(&user.key.unwrap())));
+                return Err(format!(
+                    "at rest, and not served: {user:?}\n{}",
+                    self.tokens(&user.key.unwrap())
+                ));
             }
         }
         Ok(())
@@ -225,6 +233,7 @@ impl World {
                 Ok(())
             }
             Happening::Returns(node) => {
+                self.oracle.returns(node);
                 let life = self.machines[&node].life;
                 self.start(node, Incarnation(life.0 + 1));
                 self.agree();
