@@ -53,7 +53,7 @@ impl User {
 
     fn request(&mut self, prng: &mut Prng, now: Time, tag: u64) -> Event {
         let number = prng.below(KEYS);
-        let lockspace = if number % 2 == 0 { Lockspace(1) } else { GUARDED };
+        let lockspace = if number < KEYS / 2 { Lockspace(1) } else { GUARDED };
         let name = Name::new(format!("r{number}").as_bytes()).unwrap();
         let mut flags = Flags::VALBLK;
         if prng.one_in(5) {

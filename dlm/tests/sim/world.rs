@@ -285,11 +285,10 @@ impl World {
         }
         let mut effects = Vec::new();
         machine.node.handle(self.now, event, &mut effects);
-        if let Some(due) = machine.node.next_deadline() {
-            if machine.last_tick.is_none_or(|tick| tick > due) {
-                machine.last_tick = Some(due);
-                self.at(Time(due.0.max(self.now.0 + 1)), Happening::Tick(to));
-            }
+        let due = machine.node.next_deadline();
+        if let Some(due) = due.filter(|due| machine.last_tick.is_none_or(|tick| tick > *due)) {
+            machine.last_tick = Some(due);
+            self.at(Time(due.0.max(self.now.0 + 1)), Happening::Tick(to));
         }
         for effect in effects {
             match effect {
