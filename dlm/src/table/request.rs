@@ -1,4 +1,6 @@
-//! New locks.
+//! New locks, and orphans that are adopted.
+//!
+//! Invariant: a request that is refused leaves nothing behind.
 
 use super::Table;
 use super::names::Place;
