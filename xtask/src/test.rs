@@ -31,6 +31,7 @@ const BUDGETS: &[(&str, u64)] = &[
     ("fuse", 20),
     ("replog", 45),
     ("membership", 45),
+    ("dlm", 40),
     ("lustre-like-fs", 60),
     ("pm", 90),
     ("loadlevel", 15),

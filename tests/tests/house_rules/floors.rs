@@ -9,6 +9,7 @@ pub const FLOORS: &[(&str, u32)] = &[
     ("fuse", 1),
     ("replog", 2),
     ("membership", 3),
+    ("dlm", 4),
     ("lustre-like-fs", 5),
     ("pm", 5),
     ("loadlevel", 6),

@@ -1,0 +1,198 @@
+//! What nodes say to each other about locks.
+//!
+//! Invariant: messages of one node to another arrive once and in their order, while both lives last (the fabric sees to it). Each carries the
+//! era in which it was sent ([`Envelope`]).
+
+use crate::event::{LockId, Lockspace, Refusal, VALUE_BYTES};
+use crate::mode::Mode;
+use crate::name::Name;
+use crate::resource::Value;
+use base::{Epoch, Incarnation, NodeId};
+
+/// A resource tree: its root.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Key {
+    /// The lockspace.
+    pub lockspace: Lockspace,
+    /// The root's name.
+    pub name: Name,
+}
+
+/// A message and who sent it when.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Envelope {
+    /// The sender.
+    pub from: NodeId,
+    /// Its life.
+    pub life: Incarnation,
+    /// The last era that it knew: the epoch of the last view in which a life began or ended.
+    pub era: Epoch,
+    /// What it says.
+    pub message: Message,
+}
+
+/// A node wants a token, or its token in a stronger mode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ask {
+    /// The asker's number for this: never used again by this life.
+    pub tag: u64,
+    /// For what.
+    pub key: Key,
+    /// The mode.
+    pub mode: Mode,
+    /// The token that the asker has, by its lock at the master. A master that knows another one of this node has a `Drop` to come: an ask that
+    /// goes by way of the directory can overtake it.
+    pub holds: Option<LockId>,
+    /// Refuse it if somebody really uses what is in its way, or waits before it.
+    pub tries: bool,
+}
+
+/// What a node gives back of its token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Drop {
+    /// Of what.
+    pub key: Key,
+    /// The token's lock at the master.
+    pub lock: LockId,
+    /// The mode that it keeps; `None`: nothing.
+    pub mode: Option<Mode>,
+    /// The value block, if it was changed, and whether it is valid.
+    pub value: Option<([u8; VALUE_BYTES], bool)>,
+    /// The largest fencing token that this node has given.
+    pub floor: u64,
+}
+
+/// A token as its holder knows it: what a new master learns of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Copy {
+    /// Of what.
+    pub key: Key,
+    /// Its mode.
+    pub mode: Mode,
+    /// The value block as the holder knows it.
+    pub value: Value,
+}
+
+/// What a node tells the owner of partitions in a new era.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Report {
+    /// Trees that it is the master of.
+    pub masters: Vec<Key>,
+    /// Its tokens whose master is gone.
+    pub orphans: Vec<Copy>,
+    /// The largest fencing token that it has given or seen.
+    pub floor: u64,
+    /// More reports of this era follow.
+    pub more: bool,
+}
+
+/// A message.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Message {
+    /// To the directory: whoever is master, or else me.
+    Lookup(Ask),
+    /// To the master.
+    Ask(Ask),
+    /// Directory to master: this node asks.
+    Forward {
+        /// The asker.
+        from: NodeId,
+        /// Its life.
+        life: Incarnation,
+        /// What it wants.
+        ask: Ask,
+    },
+    /// Directory to asker: you are the master.
+    Yours {
+        /// The tree.
+        key: Key,
+        /// Your fencing tokens are larger than this.
+        floor: u64,
+    },
+    /// Master to asker.
+    Queued {
+        /// The ask.
+        tag: u64,
+        /// For what.
+        key: Key,
+    },
+    /// Master to asker.
+    Granted {
+        /// The ask.
+        tag: u64,
+        /// For what.
+        key: Key,
+        /// The token's lock at the master.
+        lock: LockId,
+        /// The mode that it has now.
+        mode: Mode,
+        /// A fencing token larger than any before.
+        token: u64,
+        /// The value block.
+        value: Value,
+    },
+    /// Master to asker.
+    Denied {
+        /// The ask.
+        tag: u64,
+        /// For what.
+        key: Key,
+        /// Why.
+        why: Refusal,
+    },
+    /// Asker to master: that ask is not wanted any more. It is answered all the same.
+    Cancel {
+        /// The ask.
+        tag: u64,
+        /// For what.
+        key: Key,
+    },
+    /// Master to holder: somebody wants this mode.
+    Callback {
+        /// Of what.
+        key: Key,
+        /// Your token.
+        lock: LockId,
+        /// What is wanted.
+        mode: Mode,
+        /// Say `InUse` if you cannot give way now.
+        tries: bool,
+    },
+    /// Holder to master: I cannot give way for that mode now.
+    InUse {
+        /// Of what.
+        key: Key,
+        /// The mode that is wanted.
+        mode: Mode,
+    },
+    /// Holder to master.
+    Drop(Drop),
+    /// To the asker: I am not the master.
+    NotMaster {
+        /// The ask.
+        tag: u64,
+        /// For what.
+        key: Key,
+    },
+    /// Master to directory: I have no such tree any more.
+    Release {
+        /// The tree.
+        key: Key,
+        /// The largest fencing token given.
+        floor: u64,
+    },
+    /// Directory to master.
+    Released {
+        /// The tree.
+        key: Key,
+    },
+    /// To every owner of partitions, in a new era.
+    Report(Report),
+    /// Owner to all: my partitions serve; and these tokens of yours are known here by these locks.
+    Recovered {
+        /// Trees that have a new master: the sender.
+        trees: Vec<(Key, LockId)>,
+        /// This was the last: all is said of this era.
+        done: bool,
+    },
+}

@@ -1,0 +1,380 @@
+//! The trees that this node is master of: tokens, whose owners are nodes, in one table.
+//!
+//! ```text
+//!   (none) --Yours, recovery--> serves --empty for long--> leaving --Released--> (none)
+//!                                 ^                            |  asks wait, and are bounced at the end
+//!                                 +---- partition moved -------+
+//! ```
+//!
+//! Invariant: `holders` of a tree are the nodes that have a lock on it in the table, one each.
+
+use super::{Node, partition};
+use crate::event::{Convert, Effect, Event, Grant, LockId, Owner, Refusal, Request, Transaction, Unlock};
+use crate::flags::Flags;
+use crate::message::{Ask, Drop, Key, Message};
+use crate::mode::Mode;
+use crate::policy::Scope;
+use base::NodeId;
+use std::collections::BTreeMap;
+
+/// The tag of what nobody waits for an answer to. Asks have larger ones.
+pub const NO_ANSWER: u64 = 0;
+
+/// One node's token.
+#[derive(Clone, Copy, Debug)]
+pub struct Holder {
+    pub lock: LockId,
+    /// The last ask of it.
+    pub tag: u64,
+    pub mode: Option<Mode>,
+    /// What it waits for, and whether it only tries.
+    pub wants: Option<(Mode, bool)>,
+}
+
+/// A tree.
+#[derive(Clone, Debug, Default)]
+pub struct Tree {
+    pub holders: BTreeMap<NodeId, Holder>,
+    pub is_leaving: bool,
+    /// Asks that wait for the tree to be left.
+    pub waiting: Vec<(NodeId, Ask)>,
+    /// Asks that have overtaken their node's `Drop`.
+    pub ahead: BTreeMap<NodeId, Ask>,
+    pub empty_since: Option<u64>,
+}
+
+fn owner(node: NodeId) -> Owner {
+    Owner { node, holder: 0 }
+}
+
+impl Node {
+    /// A node asks for a token.
+    pub(super) fn asked(&mut self, from: NodeId, ask: Ask) {
+        let is_held = self.is_held(&ask.key);
+        let Some(tree) = self.trees.get_mut(&ask.key) else {
+            return self.post(from, Message::NotMaster { tag: ask.tag, key: ask.key });
+        };
+        if tree.is_leaving {
+            return tree.waiting.push((from, ask));
+        }
+        if is_held {
+            return self.recovery.hold(from, ask);
+        }
+        let mut holder = tree.holders.get(&from).copied();
+        if holder.is_some_and(|holder| holder.tag == ask.tag) {
+            return;
+        }
+        if let Some(Holder { lock, wants: Some(_), .. }) = holder {
+            // A node has one ask at a time: this wait is an earlier one, which came twice around a change of view.
+            self.master(Event::Cancel { tag: NO_ANSWER, owner: owner(from), lock });
+            holder = self.trees.get(&ask.key).and_then(|tree| tree.holders.get(&from)).copied();
+        }
+        if let Some(tree) = self.trees.get_mut(&ask.key)
+            && holder.is_some_and(|holder| ask.holds != Some(holder.lock))
+        {
+            tree.ahead.insert(from, ask);
+            return;
+        }
+        let others = self.trees.get(&ask.key).into_iter().flat_map(|tree| tree.holders.values());
+        let is_contended = others.into_iter().any(|holder| holder.wants.is_some());
+        match holder {
+            Some(holder) => self.convert_token(from, holder, &ask),
+            None => {
+                let request = self.token_request(from, ask.tag, ask.key, ask.mode);
+                self.master(Event::Request(request));
+            }
+        }
+        if ask.tries {
+            self.try_to_clear(from, &ask, is_contended);
+        }
+        self.note_empty(ask.key);
+    }
+
+    fn convert_token(&mut self, from: NodeId, holder: Holder, ask: &Ask) {
+        if let Some(held) = self.trees.get_mut(&ask.key).and_then(|tree| tree.holders.get_mut(&from)) {
+            held.tag = ask.tag;
+        }
+        self.master(Event::Convert(Convert {
+            tag: ask.tag,
+            owner: owner(from),
+            lock: holder.lock,
+            mode: ask.mode,
+            scope: None,
+            flags: Flags::NONE,
+            value: None,
+            deadline: None,
+        }));
+    }
+
+    /// The request that stands for a node's token.
+    pub(super) fn token_request(&self, node: NodeId, tag: u64, key: Key, mode: Mode) -> Request {
+        let is_guarded = self.config.guarded.contains(&key.lockspace);
+        Request {
+            tag,
+            owner: owner(node),
+            transaction: Transaction(0),
+            lockspace: key.lockspace,
+            parent: None,
+            name: key.name,
+            mode,
+            scope: Scope::Plain,
+            flags: if is_guarded { Flags::GUARD } else { Flags::NONE },
+            deadline: None,
+        }
+    }
+
+    /// An ask that only tries waits for those who may not use what they hold, and for nobody else.
+    fn try_to_clear(&mut self, from: NodeId, ask: &Ask, is_contended: bool) {
+        let Some(tree) = self.trees.get_mut(&ask.key) else { return };
+        let Some(holder) = tree.holders.get_mut(&from).filter(|holder| holder.wants.is_some()) else {
+            return;
+        };
+        holder.wants = Some((ask.mode, true));
+        if is_contended {
+            return self.give_up_try(ask.key, from);
+        }
+        let in_the_way = |(node, holder): (&NodeId, &Holder)| {
+            let blocks = *node != from && holder.mode.is_some_and(|mode| !mode.goes_with(ask.mode));
+            blocks.then_some((*node, holder.lock))
+        };
+        let blockers: Vec<_> = tree.holders.iter().filter_map(in_the_way).collect();
+        for (node, lock) in blockers {
+            self.post(node, Message::Callback { key: ask.key, lock, mode: ask.mode, tries: true });
+        }
+    }
+
+    fn give_up_try(&mut self, key: Key, node: NodeId) {
+        let Some(lock) = self.trees.get(&key).and_then(|tree| tree.holders.get(&node)).map(|h| h.lock) else {
+            return;
+        };
+        self.master(Event::Cancel { tag: NO_ANSWER, owner: owner(node), lock });
+    }
+
+    /// A holder cannot give way now: who only tries need not wait.
+    pub(super) fn in_use(&mut self, from: NodeId, key: Key, mode: Mode) {
+        let Some(tree) = self.trees.get(&key) else { return };
+        let blocks = tree.holders.get(&from).and_then(|holder| holder.mode);
+        if blocks.is_none_or(|held| held.goes_with(mode)) {
+            return;
+        }
+        let trying = tree.holders.iter().filter(|(_, holder)| holder.wants == Some((mode, true)));
+        for node in trying.map(|(node, _)| *node).collect::<Vec<_>>() {
+            self.give_up_try(key, node);
+        }
+    }
+
+    /// An ask is not wanted any more.
+    pub(super) fn cancel_ask(&mut self, from: NodeId, tag: u64, key: Key) {
+        let Some(tree) = self.trees.get_mut(&key) else { return };
+        if let Some(at) = tree.waiting.iter().position(|(node, ask)| *node == from && ask.tag == tag) {
+            tree.waiting.remove(at);
+            return self.post(from, Message::Denied { tag, key, why: Refusal::Cancelled });
+        }
+        if tree.ahead.get(&from).is_some_and(|ask| ask.tag == tag) {
+            tree.ahead.remove(&from);
+            return self.post(from, Message::Denied { tag, key, why: Refusal::Cancelled });
+        }
+        let holder = tree.holders.get(&from).filter(|holder| holder.tag == tag && holder.wants.is_some());
+        if let Some(lock) = holder.map(|holder| holder.lock) {
+            self.master(Event::Cancel { tag: NO_ANSWER, owner: owner(from), lock });
+            self.note_empty(key);
+        }
+    }
+
+    /// A node gives its token back, or part of it.
+    pub(super) fn dropped(&mut self, from: NodeId, drop: &Drop) {
+        self.master(Event::Floor(drop.floor));
+        let holder = self.trees.get(&drop.key).and_then(|tree| tree.holders.get(&from));
+        if holder.is_none_or(|holder| holder.lock != drop.lock) {
+            return;
+        }
+        let (value, flags) = match drop.value {
+            None => (None, Flags::NONE),
+            Some((bytes, true)) => (Some(bytes), Flags::VALBLK),
+            Some((bytes, false)) => (Some(bytes), Flags::IVVALBLK),
+        };
+        let (tag, owner, lock) = (NO_ANSWER, owner(from), drop.lock);
+        match drop.mode {
+            Some(mode) => {
+                let (scope, deadline) = (None, None);
+                self.master(Event::Convert(Convert {
+                    tag,
+                    owner,
+                    lock,
+                    mode,
+                    scope,
+                    flags,
+                    value,
+                    deadline,
+                }));
+            }
+            None => {
+                let flags = flags | Flags::FORCEUNLOCK;
+                self.master(Event::Unlock(Unlock { tag, owner, lock, flags, value }));
+            }
+        }
+        if let Some(ask) = self.trees.get_mut(&drop.key).and_then(|tree| tree.ahead.remove(&from)) {
+            self.asked(from, ask);
+        }
+        self.note_empty(drop.key);
+    }
+
+    /// Shows an event to the table of tokens and says what it says.
+    pub(super) fn master(&mut self, event: Event) {
+        // Which tree it is about: a lock that goes with it is not known afterwards.
+        let about = match &event {
+            Event::Request(request) => Some(Key { lockspace: request.lockspace, name: request.name }),
+            Event::Convert(Convert { lock, .. })
+            | Event::Unlock(Unlock { lock, .. })
+            | Event::Cancel { lock, .. }
+            | Event::Victim { lock, .. } => self.token_locks.get(lock).copied(),
+            _ => None,
+        };
+        let mut effects = Vec::new();
+        self.table.handle(self.now, event, &mut effects);
+        for effect in effects {
+            self.master_says(&event, about, effect);
+        }
+    }
+
+    fn master_says(&mut self, event: &Event, about: Option<Key>, effect: Effect) {
+        match effect {
+            Effect::Queued { tag, lock, owner } => {
+                let Some(key) = self.key_of(about, lock) else { return };
+                let wants = self.wanted_mode(event).map(|mode| (mode, false));
+                self.note_holder(key, owner.node, lock, Some(tag)).wants = wants;
+                self.post(owner.node, Message::Queued { tag, key });
+            }
+            Effect::Granted(grant) => self.master_grants(about, &grant),
+            Effect::Refused { tag, lock, owner, mode, why } => {
+                let by_lock = lock.and_then(|lock| self.token_locks.get(&lock).copied());
+                let Some(key) = by_lock.or(about) else { return };
+                let mut tried = false;
+                if let Some(holder) = self.trees.get_mut(&key).and_then(|t| t.holders.get_mut(&owner.node)) {
+                    tried = holder.wants.take().is_some_and(|(_, tries)| tries);
+                }
+                if let Some(lock) = lock.filter(|_| mode.is_none()) {
+                    self.forget_holder(key, owner.node, lock);
+                }
+                let why = if tried && why == Refusal::Cancelled { Refusal::Again } else { why };
+                if tag != NO_ANSWER {
+                    self.post(owner.node, Message::Denied { tag, key, why });
+                }
+            }
+            // A cancel is done; what it cancelled is refused next.
+            Effect::Done { .. } if matches!(event, Event::Cancel { .. }) => {}
+            Effect::Done { lock, owner, .. } | Effect::Purged { lock, owner, .. } => {
+                let Some(key) = self.token_locks.get(&lock).copied() else { return };
+                if self.table.place_of(lock).is_none() {
+                    self.forget_holder(key, owner.node, lock);
+                    self.note_empty(key);
+                }
+            }
+            Effect::Blocking { lock, owner, mode, .. } => {
+                let Some(key) = self.token_locks.get(&lock).copied() else { return };
+                self.post(owner.node, Message::Callback { key, lock, mode, tries: false });
+            }
+        }
+    }
+
+    fn master_grants(&mut self, about: Option<Key>, grant: &Grant) {
+        let Some(key) = self.key_of(about, grant.lock) else { return };
+        let node = grant.owner.node;
+        let holder = self.note_holder(key, node, grant.lock, None);
+        holder.mode = Some(grant.mode);
+        if grant.tag == NO_ANSWER {
+            return;
+        }
+        holder.wants = None;
+        holder.tag = grant.tag;
+        let Some(value) = self.table.value(key.lockspace, key.name) else { return };
+        let (tag, lock, mode, token) = (grant.tag, grant.lock, grant.mode, grant.token);
+        self.post(node, Message::Granted { tag, key, lock, mode, token, value });
+    }
+
+    fn wanted_mode(&self, event: &Event) -> Option<Mode> {
+        match event {
+            Event::Request(request) => Some(request.mode),
+            Event::Convert(convert) => Some(convert.mode),
+            _ => None,
+        }
+    }
+
+    fn key_of(&self, about: Option<Key>, lock: LockId) -> Option<Key> {
+        self.token_locks.get(&lock).copied().or(about)
+    }
+
+    fn note_holder(&mut self, key: Key, node: NodeId, lock: LockId, tag: Option<u64>) -> &mut Holder {
+        self.token_locks.insert(lock, key);
+        let tree = self.trees.entry(key).or_default();
+        let holder =
+            tree.holders.entry(node).or_insert(Holder { lock, tag: NO_ANSWER, mode: None, wants: None });
+        holder.tag = tag.unwrap_or(holder.tag);
+        holder
+    }
+
+    /// A token that was rebuilt from its holder's copy.
+    pub(super) fn place_holder(&mut self, key: Key, grant: &Grant) {
+        self.note_holder(key, grant.owner.node, grant.lock, None).mode = Some(grant.mode);
+    }
+
+    fn forget_holder(&mut self, key: Key, node: NodeId, lock: LockId) {
+        self.token_locks.remove(&lock);
+        let Some(tree) = self.trees.get_mut(&key) else { return };
+        if tree.holders.get(&node).is_some_and(|holder| holder.lock == lock) {
+            tree.holders.remove(&node);
+        }
+    }
+
+    /// Remembers since when a tree is empty; lets the one go that has been longest, if there are too many.
+    pub(super) fn note_empty(&mut self, key: Key) {
+        let Some(tree) = self.trees.get_mut(&key) else { return };
+        let is_empty = tree.holders.is_empty() && !tree.is_leaving;
+        match (is_empty, tree.empty_since) {
+            (true, None) => {
+                self.last_idle += 1;
+                tree.empty_since = Some(self.last_idle);
+                self.empty.insert((self.last_idle, key));
+            }
+            (false, Some(since)) => {
+                tree.empty_since = None;
+                self.empty.remove(&(since, key));
+            }
+            _ => {}
+        }
+        while self.empty.len() > self.config.trees_idle_max {
+            let Some((_, key)) = self.empty.pop_first() else { return };
+            self.leave(key);
+        }
+    }
+
+    /// Asks the directory to forget a tree.
+    pub(super) fn leave(&mut self, key: Key) {
+        let Some(tree) = self.trees.get_mut(&key) else { return };
+        tree.is_leaving = true;
+        tree.empty_since = None;
+        let floor = self.table.last_token();
+        if let Some(to) = self.cluster.owner(partition(&key)) {
+            self.post(to, Message::Release { key, floor });
+        }
+    }
+
+    /// The directory has forgotten a tree of this node.
+    pub(super) fn released(&mut self, key: Key) {
+        if self.trees.get(&key).is_none_or(|tree| !tree.is_leaving) {
+            return;
+        }
+        let waiting = self.trees.remove(&key).map(|tree| tree.waiting).unwrap_or_default();
+        for (from, ask) in waiting {
+            self.post(from, Message::NotMaster { tag: ask.tag, key });
+        }
+    }
+
+    /// The directory has made this node the master.
+    pub(super) fn become_master(&mut self, key: Key, floor: u64) {
+        self.lift(floor);
+        self.trees.entry(key).or_default();
+        self.note_empty(key);
+        self.ask_myself(key);
+    }
+}

@@ -1,0 +1,374 @@
+//! Tokens: this node's locks at the masters, asked for when users need them, kept when they do not, given back when called.
+//!
+//! ```text
+//!  (none) --Lookup / Ask--> asked --Granted--> held in mode m --somebody called--> giving --users have gone--> held in less, or none
+//!                                                 |   ^
+//!                                     users need more |
+//!                                                 v   |
+//!                                       down to what is really used, then Ask for more
+//! ```
+//!
+//! Invariant: while an ask is under way nothing is given back; what is given back is given up here first. So no token is ever converted
+//! sideways, and no conversion at a master is held up by what nobody uses.
+
+use super::{Node, partition};
+use crate::event::{self, LockId, Owner, Refusal};
+use crate::message::{Ask, Drop, Key, Message};
+use crate::mode::Mode;
+use crate::resource::Value;
+use base::NodeId;
+
+/// What a master has granted.
+#[derive(Clone, Copy, Debug)]
+pub struct Given {
+    pub lock: LockId,
+    pub mode: Mode,
+    pub token: u64,
+    pub value: Value,
+}
+
+/// An ask under way.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked {
+    pub ask: Ask,
+    /// The master that has it; `None`: the directory was asked, nobody has answered.
+    pub to: Option<NodeId>,
+    pub is_cancelled: bool,
+}
+
+/// This node's token of one tree, and the ward that stands for the rest of the cluster in the node's own table.
+#[derive(Clone, Debug)]
+pub struct Token {
+    pub ward: LockId,
+    pub ward_owner: Owner,
+    pub ward_mode: Mode,
+    pub mode: Option<Mode>,
+    pub master: Option<NodeId>,
+    pub lock: Option<LockId>,
+    pub asked: Option<Asked>,
+    /// What others want of it.
+    pub called: Option<Mode>,
+    /// To which mode it is being given up: the ward is converting, or has converted and the master is not known.
+    pub giving: Option<Option<Mode>>,
+    /// Users' requests that may not be shown to the table before a token is there.
+    pub parked: Vec<event::Event>,
+    /// The value's serial number at the master, and here, when they were last the same.
+    pub serial: u64,
+    pub synced: u64,
+    pub idle_since: Option<u64>,
+}
+
+/// What the rest of the cluster may have while this node has a token in `mode`: it forbids this node's users just what the token does not cover.
+///
+/// ```text
+///  token   none  NL  CR  CW  PR  PW  EX
+///  ward    EX    EX  PW  CW  PR  CR  NL
+/// ```
+pub fn ward_for(mode: Option<Mode>) -> Mode {
+    match mode {
+        None | Some(Mode::NL) => Mode::EX,
+        Some(Mode::CR) => Mode::PW,
+        Some(Mode::PW) => Mode::CR,
+        Some(Mode::EX) => Mode::NL,
+        Some(same) => same,
+    }
+}
+
+/// The strongest mode within `mode` that leaves room for `wanted`.
+fn room_for(mode: Mode, wanted: Mode) -> Mode {
+    let within = Mode::ALL.into_iter().rev().filter(|kept| mode.covers(*kept));
+    within.into_iter().find(|kept| kept.goes_with(wanted)).unwrap_or(Mode::NL)
+}
+
+impl Token {
+    pub fn covers(&self, mode: Mode) -> bool {
+        self.mode.is_some_and(|held| held.covers(mode))
+    }
+}
+
+impl Node {
+    /// Brings one token where it should be: gives way, asks, keeps or lets go.
+    pub(super) fn settle(&mut self, key: Key) {
+        let Some(token) = self.tokens.get(&key) else { return };
+        if token.asked.is_some() {
+            return self.perhaps_cancel(key);
+        }
+        let need = self.need(key);
+        let converts = need.is_some_and(|(_, converts, _)| converts);
+        let token = &self.tokens[&key];
+        if token.called.is_some() && !converts {
+            self.give_way(key);
+        } else if token.giving.is_some() && need.is_none() {
+            self.finish_giving(key);
+        }
+        if let Some((mode, _, tries)) = self.need(key) {
+            self.ask(key, mode, tries);
+        }
+        self.note_idle(key);
+    }
+
+    pub(super) fn settle_all(&mut self) {
+        for key in self.tokens.keys().copied().collect::<Vec<_>>() {
+            self.settle(key);
+        }
+    }
+
+    /// What users need that the token does not allow: the mode, whether a conversion does, whether it is only a try.
+    fn need(&self, key: Key) -> Option<(Mode, bool, bool)> {
+        let token = self.tokens.get(&key)?;
+        let held_up = self.users.held_up_by(token.ward).filter(|wait| !token.covers(wait.mode));
+        if let Some(wait) = held_up.filter(|wait| wait.converts) {
+            return Some((wait.mode, true, false));
+        }
+        if let Some(parked) = token.parked.first() {
+            let (mode, tries) = Self::parked_mode(parked);
+            // Covered: the value is to be read anew.
+            let mode = if token.covers(mode) { token.mode.unwrap_or(mode) } else { mode };
+            return Some((mode, false, tries));
+        }
+        held_up.map(|wait| (wait.mode, false, false))
+    }
+
+    /// Asks for a token that allows `mode` besides what users have.
+    fn ask(&mut self, key: Key, mode: Mode, tries: bool) {
+        let Some(token) = self.tokens.get(&key) else { return };
+        if token.asked.is_some() || (token.mode.is_some() && token.master.is_none()) {
+            return;
+        }
+        // The ward cannot hold a null lock up: as long as one waits in the queue the token does not go.
+        let waits_null = self.users.is_wanted(token.ward, Mode::NL).then_some(Mode::NL);
+        let used = self.users.joined_besides(token.ward).or(waits_null);
+        let has_more = token.mode.is_some() && token.mode != used && token.mode != Some(mode);
+        if has_more && !self.give(key, used) {
+            return;
+        }
+        let Some(token) = self.tokens.get_mut(&key) else { return };
+        let wanted = token.mode.map_or(mode, |held| held.join(mode));
+        self.last_tag += 1;
+        let ask = Ask { tag: self.last_tag, key, mode: wanted, holds: token.lock, tries };
+        token.asked = Some(Asked { ask, to: None, is_cancelled: false });
+        self.send_ask(key);
+    }
+
+    /// Sends the ask under way: to the master, if it is known, otherwise to the directory.
+    pub(super) fn send_ask(&mut self, key: Key) {
+        let Some(token) = self.tokens.get_mut(&key) else { return };
+        let Some(asked) = &mut token.asked else { return };
+        asked.ask.holds = token.lock;
+        let ask = asked.ask;
+        asked.to = token.master;
+        match (token.master, self.cluster.owner(partition(&key))) {
+            (Some(master), _) => self.post(master, Message::Ask(ask)),
+            (None, Some(owner)) => self.post(owner, Message::Lookup(ask)),
+            (None, None) => {}
+        }
+    }
+
+    /// This node has become the master of what it may have asked for.
+    pub(super) fn ask_myself(&mut self, key: Key) {
+        let me = self.me();
+        let Some(token) = self.tokens.get_mut(&key) else { return };
+        if token.asked.is_some_and(|asked| asked.to.is_none()) && token.mode.is_none() {
+            token.master = Some(me);
+            self.send_ask(key);
+        }
+    }
+
+    pub(super) fn queued(&mut self, from: NodeId, tag: u64, key: Key) {
+        let Some(token) = self.tokens.get_mut(&key) else { return };
+        let Some(asked) = token.asked.as_mut().filter(|asked| asked.ask.tag == tag) else { return };
+        asked.to = Some(from);
+        token.master = Some(from);
+        self.settle(key);
+    }
+
+    pub(super) fn not_master(&mut self, from: NodeId, tag: u64, key: Key) {
+        let Some(token) = self.tokens.get_mut(&key) else { return };
+        if token.asked.is_none_or(|asked| asked.ask.tag != tag) || token.mode.is_some() {
+            return;
+        }
+        if token.master == Some(from) {
+            token.master = None;
+        }
+        self.send_ask(key);
+    }
+
+    pub(super) fn granted(&mut self, from: NodeId, tag: u64, key: Key, given: Given) {
+        let Some(token) = self.tokens.get_mut(&key) else { return self.give_back(from, key, given.lock) };
+        if token.asked.is_none_or(|asked| asked.ask.tag != tag) {
+            let is_known = token.lock == Some(given.lock) && token.master == Some(from);
+            return if is_known { self.say_again(key) } else { self.give_back(from, key, given.lock) };
+        }
+        let was_weak = token.mode.is_none_or(|mode| mode < Mode::CW);
+        token.asked = None;
+        token.called = None;
+        token.mode = Some(given.mode);
+        token.master = Some(from);
+        token.lock = Some(given.lock);
+        self.lift(given.token);
+        self.stop_giving(key);
+        if was_weak {
+            self.take_value(key, given.value);
+        }
+        self.convert_ward(key, ward_for(Some(given.mode)));
+        self.unpark(key, None);
+        self.settle(key);
+    }
+
+    /// A grant that this node did not wait for: it was asked twice around a change of view.
+    fn give_back(&mut self, from: NodeId, key: Key, lock: LockId) {
+        let floor = self.users.last_token();
+        self.post(from, Message::Drop(Drop { key, lock, mode: None, value: None, floor }));
+    }
+
+    /// The master seems to think that this node has more than it has.
+    fn say_again(&mut self, key: Key) {
+        let floor = self.users.last_token();
+        let Some(token) = self.tokens.get(&key).filter(|token| token.asked.is_none()) else { return };
+        let (Some(master), Some(lock), mode) = (token.master, token.lock, token.mode) else { return };
+        self.post(master, Message::Drop(Drop { key, lock, mode, value: None, floor }));
+    }
+
+    pub(super) fn denied(&mut self, tag: u64, key: Key, why: Refusal) {
+        let Some(token) = self.tokens.get_mut(&key) else { return };
+        let Some(asked) = token.asked.take_if(|asked| asked.ask.tag == tag) else { return };
+        match why {
+            Refusal::Cancelled => {}
+            // The ask was for the first that is parked, perhaps in a stronger mode than that one's.
+            Refusal::Again => {
+                let tried = self.tokens.get(&key).and_then(|token| token.parked.first());
+                let mode = tried.map(|event| Self::parked_mode(event).0);
+                self.unpark(key, mode.or(Some(asked.ask.mode)));
+            }
+            why => self.refuse_users(key, why),
+        }
+        self.settle(key);
+    }
+
+    pub(super) fn callback(&mut self, from: NodeId, key: Key, lock: LockId, mode: Mode, tries: bool) {
+        let Some(token) = self.tokens.get_mut(&key) else { return };
+        let is_in_the_way = token.mode.is_some_and(|held| !held.goes_with(mode));
+        if token.lock != Some(lock) || token.master != Some(from) {
+            return;
+        }
+        if !is_in_the_way {
+            return self.say_again(key);
+        }
+        token.called = Some(token.called.map_or(mode, |called| called.join(mode)));
+        self.settle(key);
+        let still = self.tokens.get(&key).and_then(|token| token.mode);
+        if tries && still.is_some_and(|held| !held.goes_with(mode)) {
+            self.post(from, Message::InUse { key, mode });
+        }
+    }
+
+    /// An ask that waits while others want what no user has any more is withdrawn, so that the token can be given.
+    fn perhaps_cancel(&mut self, key: Key) {
+        let Some(token) = self.tokens.get_mut(&key) else { return };
+        if token.mode.is_none_or(|mode| token.called.is_some_and(|called| mode.goes_with(called))) {
+            token.called = None;
+        }
+        let (Some(called), Some(asked)) = (token.called, &mut token.asked) else { return };
+        let used = self.users.joined_besides(token.ward);
+        if asked.is_cancelled || used.is_some_and(|used| !used.goes_with(called)) {
+            return;
+        }
+        if let Some(to) = asked.to {
+            asked.is_cancelled = true;
+            let tag = asked.ask.tag;
+            self.post(to, Message::Cancel { tag, key });
+        }
+    }
+
+    /// Gives what is called for, now or when its users have gone.
+    fn give_way(&mut self, key: Key) {
+        let Some(token) = self.tokens.get_mut(&key) else { return };
+        let (Some(called), Some(mode)) = (token.called, token.mode) else {
+            token.called = None;
+            return;
+        };
+        if mode.goes_with(called) {
+            token.called = None;
+            return;
+        }
+        let kept = room_for(mode, called);
+        let nobody = kept == Mode::NL && self.users.is_alone(token.ward) && token.parked.is_empty();
+        self.give(key, if nobody { None } else { Some(kept) });
+    }
+
+    /// Lowers the token to `kept`; true if that is done already.
+    pub(super) fn give(&mut self, key: Key, kept: Option<Mode>) -> bool {
+        let Some(token) = self.tokens.get_mut(&key) else { return false };
+        let ward = ward_for(kept);
+        if token.giving.is_some() && token.giving != Some(kept) {
+            self.stop_giving(key);
+        }
+        let Some(token) = self.tokens.get_mut(&key) else { return false };
+        let waits = token.giving == Some(kept) && token.ward_mode != ward;
+        token.giving = Some(kept);
+        if !waits {
+            self.convert_ward(key, ward);
+        }
+        self.finish_giving(key)
+    }
+
+    /// The ward has what it needs: tells the master. True if nothing is being given any more.
+    pub(super) fn finish_giving(&mut self, key: Key) -> bool {
+        let Some(token) = self.tokens.get_mut(&key) else { return true };
+        let Some(kept) = token.giving else { return true };
+        if token.asked.is_some() {
+            return false;
+        }
+        let (Some(master), Some(lock)) = (token.master, token.lock) else { return false };
+        if token.ward_mode != ward_for(kept) {
+            return false;
+        }
+        token.giving = None;
+        token.mode = kept;
+        if kept.is_none() {
+            token.lock = None;
+        }
+        if token.called.is_some_and(|called| kept.is_none_or(|kept| kept.goes_with(called))) {
+            token.called = None;
+        }
+        let local = self.users.value(key.lockspace, key.name).unwrap_or(Value::NEW);
+        let is_changed = local.serial != token.synced;
+        token.serial += u64::from(is_changed);
+        token.synced = local.serial;
+        let value = is_changed.then_some((local.bytes, local.is_valid));
+        let floor = self.users.last_token();
+        self.post(master, Message::Drop(Drop { key, lock, mode: kept, value, floor }));
+        true
+    }
+
+    /// Keeps unused tokens, but not too many.
+    fn note_idle(&mut self, key: Key) {
+        let Some(token) = self.tokens.get_mut(&key) else { return };
+        let is_idle = token.asked.is_none() && token.parked.is_empty() && self.users.is_alone(token.ward);
+        if is_idle && token.mode.is_none() {
+            return self.forget_token(key);
+        }
+        match (is_idle, token.idle_since) {
+            (true, None) => {
+                self.last_idle += 1;
+                token.idle_since = Some(self.last_idle);
+                self.idle.insert((self.last_idle, key));
+            }
+            (false, Some(since)) => {
+                token.idle_since = None;
+                self.idle.remove(&(since, key));
+            }
+            _ => {}
+        }
+        if self.idle.len() > self.config.tokens_idle_max {
+            let oldest = self
+                .idle
+                .iter()
+                .map(|(_, key)| *key)
+                .find(|key| self.tokens.get(key).is_some_and(|token| token.master.is_some()));
+            if let Some(key) = oldest.filter(|key| self.give(*key, None)) {
+                self.forget_token(key);
+            }
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! Looking at a table: its locks, and who waits for whom.
+//!
+//! Invariant: an edge names its wait and what holds it up by numbers that are never used again, so an edge that is seen twice has been there
+//! all the time between.
+
+use super::Table;
+use crate::event::{Actor, LockId, Lockspace, Owner};
+use crate::flags::Flags;
+use crate::lock::{Lock, Pending, State};
+use crate::mode::Mode;
+use crate::name::Name;
+use crate::policy::{Policy, Scope};
+use base::Time;
+
+/// A lock, for lists and tests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LockInfo {
+    /// The lock.
+    pub lock: LockId,
+    /// Whose.
+    pub owner: Owner,
+    /// Where its resource, or that resource's root, is.
+    pub lockspace: Lockspace,
+    /// Its resource's name.
+    pub name: Name,
+    /// In which queue it is.
+    pub state: State,
+    /// What it has.
+    pub granted: Option<Mode>,
+    /// What it waits for.
+    pub wanted: Option<Mode>,
+    /// About what.
+    pub scope: Scope,
+    /// Its last grant's token.
+    pub token: u64,
+    /// Its owner's node is DOWN and perhaps not harmless yet.
+    pub held_over: bool,
+    /// Its owner is gone and nobody has adopted it.
+    pub orphan: bool,
+}
+
+/// What makes somebody wait: it ends with this.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Held {
+    /// This grant of a lock.
+    Grant {
+        /// The lock.
+        lock: LockId,
+        /// The grant's token.
+        token: u64,
+    },
+    /// A wait that is ahead in the queue.
+    Wait(u64),
+}
+
+/// Somebody waits for somebody.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Edge {
+    /// Who waits.
+    pub waiter: Actor,
+    /// With which lock.
+    pub lock: LockId,
+    /// The number of the wait: unlike that of every other wait of this table.
+    pub wait: u64,
+    /// For whom.
+    pub blocker: Actor,
+    /// And until what ends.
+    pub held: Held,
+}
+
+/// A wait that would end if one lock were not there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeldUp {
+    /// The lock that waits.
+    pub lock: LockId,
+    /// The wait's number.
+    pub wait: u64,
+    /// What it waits for.
+    pub mode: Mode,
+    /// True if it converts.
+    pub converts: bool,
+}
+
+impl Table {
+    /// Where a lock's resource is, and its name.
+    pub fn place_of(&self, lock: LockId) -> Option<(Lockspace, Name)> {
+        let resource = &self.resources[self.locks[self.locks.find(lock.0)?].resource];
+        Some((resource.lockspace, resource.name))
+    }
+
+    /// The first wait on the resource of `lock` that no granted lock but this one forbids.
+    pub fn held_up_by(&self, lock: LockId) -> Option<HeldUp> {
+        let index = self.locks.find(lock.0)?;
+        let resource = self.locks[index].resource;
+        let held = &self.resources[resource];
+        let mut waits = held.converting.iter(&self.locks).chain(held.waiting.iter(&self.locks));
+        waits.find_map(|other| {
+            let waiter = &self.locks[other];
+            let pending = waiter.pending.as_ref().filter(|_| other != index)?;
+            let conflicts = pending.wish.mode.conflicts();
+            let blocks = |holder: u32| {
+                let holds = &self.locks[holder];
+                holds.granted.is_some_and(|mode| conflicts.has(mode)) && holds.scope.meets(pending.wish.scope)
+            };
+            let mut holders = held.granted.iter(&self.locks).chain(held.converting.iter(&self.locks));
+            let free = !holders.any(|holder| holder != index && holder != other && blocks(holder));
+            (blocks(index) && free).then(|| HeldUp {
+                lock: self.id(other),
+                wait: pending.number,
+                mode: pending.wish.mode,
+                converts: waiter.state == State::Converting,
+            })
+        })
+    }
+
+    /// The weakest mode that covers what everybody but `lock` has on its resource; `None` if nobody has anything.
+    pub fn joined_besides(&self, lock: LockId) -> Option<Mode> {
+        let index = self.locks.find(lock.0)?;
+        let held = &self.resources[self.locks[index].resource];
+        let holders = held.granted.iter(&self.locks).chain(held.converting.iter(&self.locks));
+        let modes = holders.filter(|holder| *holder != index).filter_map(|holder| self.locks[holder].granted);
+        modes.reduce(Mode::join)
+    }
+
+    /// True if somebody waits for `mode` on the resource of `lock`.
+    pub fn is_wanted(&self, lock: LockId, mode: Mode) -> bool {
+        let index = self.locks.find(lock.0);
+        index.is_some_and(|index| self.resources[self.locks[index].resource].wanted_count.modes().has(mode))
+    }
+
+    /// True if nobody but `lock` has or wants anything on its resource.
+    pub fn is_alone(&self, lock: LockId) -> bool {
+        self.locks.find(lock.0).is_some_and(|index| {
+            let held = &self.resources[self.locks[index].resource];
+            held.granted.len() + held.converting.len() + held.waiting.len() == 1
+        })
+    }
+
+    /// All locks.
+    pub fn locks(&self) -> impl Iterator<Item = LockInfo> {
+        self.locks.iter().map(|(index, lock)| {
+            let resource = &self.resources[lock.resource];
+            LockInfo {
+                lock: self.id(index),
+                owner: lock.owner,
+                lockspace: resource.lockspace,
+                name: resource.name,
+                state: lock.state,
+                granted: lock.granted,
+                wanted: lock.pending.map(|pending| pending.wish.mode),
+                scope: lock.scope,
+                token: lock.token,
+                held_over: lock.held_over,
+                orphan: lock.orphan,
+            }
+        })
+    }
+
+    /// Who waits for whom, of the waits that began before `since_before`. Waits and holders that asked to be left out (NODLCKWT, NODLCKBLK)
+    /// are.
+    pub fn edges(&self, since_before: Time) -> Vec<Edge> {
+        let mut edges = Vec::new();
+        for (index, lock) in self.locks.iter() {
+            let Some(pending) = &lock.pending else { continue };
+            let left_out = (pending.wish.flags | lock.lasting).has(Flags::NODLCKWT);
+            if pending.since < since_before && !left_out {
+                self.edges_of(index, lock, pending, &mut edges);
+            }
+        }
+        edges
+    }
+
+    fn edges_of(&self, index: u32, lock: &Lock, pending: &Pending, edges: &mut Vec<Edge>) {
+        let held = &self.resources[lock.resource];
+        let wish = &pending.wish;
+        let mut edge = |other: &Lock, held: Held| {
+            let (waiter, blocker) = (lock.actor(), other.actor());
+            edges.push(Edge { waiter, lock: self.id(index), wait: pending.number, blocker, held });
+        };
+        let rank = (lock.state == State::Waiting, pending.place);
+        let queues = [held.granted, held.converting, held.waiting];
+        for other in queues.iter().flat_map(|queue| queue.iter(&self.locks)).filter(|other| *other != index) {
+            let (id, other) = (self.id(other), &self.locks[other]);
+            let blocks = other.granted.is_some_and(|mode| !mode.goes_with(wish.mode));
+            if blocks && other.scope.meets(wish.scope) && !other.lasting.has(Flags::NODLCKBLK) {
+                edge(other, Held::Grant { lock: id, token: other.token });
+            }
+            let Some(ahead) = other.pending else { continue };
+            let is_ahead = (other.state == State::Waiting, ahead.place) < rank;
+            let in_the_way = held.policy == Policy::Plain
+                || !ahead.wish.mode.goes_with(wish.mode) && ahead.wish.scope.meets(wish.scope);
+            if is_ahead && in_the_way && !wish.flags.has(Flags::NOORDER) {
+                edge(other, Held::Wait(ahead.number));
+            }
+        }
+    }
+}

@@ -1,0 +1,38 @@
+//! Whole nodes in a simulated cluster: delays, deaths, cuts, returns, views that arrive at different times.
+//!
+//! Invariant: the same seed gives the same run. After every step the oracle looks at all that any user has been told.
+
+mod oracle;
+mod users;
+mod world;
+
+use world::{Plan, World};
+
+/// Runs `seeds` from `first` on; the seed of a failure is in its message.
+fn run(first: u64, seeds: u64, plan: Plan) {
+    let (mut grants, mut values) = (0, 0);
+    for seed in first..first + seeds {
+        let mut world = World::new(seed, plan);
+        if let Err(why) = world.run() {
+            panic!("seed {seed}: {why}\n{}", world.history());
+        }
+        let (more_grants, more_values) = world.counted();
+        (grants, values) = (grants + more_grants, values + more_values);
+    }
+    assert!(grants > seeds * 50 && values > seeds * 10, "{grants} grants, {values} values were looked at");
+}
+
+#[test]
+fn without_faults_everybody_is_served() {
+    run(1, 150, Plan { nodes: 4, faults: 0, ..Plan::default() });
+}
+
+#[test]
+fn one_death_costs_nobody_else_anything() {
+    run(10_000, 150, Plan { nodes: 4, faults: 1, ..Plan::default() });
+}
+
+#[test]
+fn many_deaths_and_returns_are_survived() {
+    run(20_000, 150, Plan { nodes: 6, faults: 5, ..Plan::default() });
+}

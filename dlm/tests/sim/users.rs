@@ -1,0 +1,106 @@
+//! The users of a node: each asks for one lock, holds it, converts it, gives it back, and so on.
+//!
+//! Invariant: a user has one thing under way at a time.
+
+use base::{NodeId, Prng, Time};
+use dlm::{
+    Convert, Event, Flags, Key, LockId, Lockspace, Mode, Name, Owner, Request, Scope, Transaction, Unlock,
+};
+
+/// The lockspace whose locks guard storage.
+pub const GUARDED: Lockspace = Lockspace(2);
+const KEYS: u64 = 6;
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Doing {
+    Nothing,
+    Requesting,
+    Holding,
+    Converting,
+    Unlocking,
+}
+
+#[derive(Clone, Debug)]
+pub struct User {
+    pub owner: Owner,
+    pub doing: Doing,
+    pub key: Option<Key>,
+    pub lock: Option<LockId>,
+    pub mode: Option<Mode>,
+    pub tag: u64,
+}
+
+impl User {
+    pub fn new(node: NodeId, holder: u64) -> User {
+        let owner = Owner { node, holder };
+        User { owner, doing: Doing::Nothing, key: None, lock: None, mode: None, tag: 0 }
+    }
+
+    /// The next thing that it does. `value`: what it would write.
+    pub fn step(&mut self, prng: &mut Prng, now: Time, tag: u64, value: u64, last: bool) -> Option<Event> {
+        match self.doing {
+            Doing::Nothing if !last => Some(self.request(prng, now, tag)),
+            Doing::Holding if !last && prng.one_in(2) => Some(self.convert(prng, tag, value)),
+            Doing::Holding => Some(self.unlock(tag, value)),
+            _ => None,
+        }
+    }
+
+    fn mode(prng: &mut Prng) -> Mode {
+        let modes = [Mode::NL, Mode::CR, Mode::CW, Mode::PR, Mode::PR, Mode::PW, Mode::EX, Mode::EX];
+        modes[prng.below(8) as usize]
+    }
+
+    fn request(&mut self, prng: &mut Prng, now: Time, tag: u64) -> Event {
+        let number = prng.below(KEYS);
+        let lockspace = if number < KEYS / 2 { Lockspace(1) } else { GUARDED };
+        let name = Name::new(format!("r{number}").as_bytes()).unwrap();
+        let mut flags = Flags::VALBLK;
+        if prng.one_in(5) {
+            flags = flags | Flags::NOQUEUE;
+        }
+        let patience = Time(now.0 + 2_000 + prng.below(20_000));
+        let deadline = prng.one_in(6).then_some(patience);
+        let mode = Self::mode(prng);
+        (self.doing, self.key, self.tag) = (Doing::Requesting, Some(Key { lockspace, name }), tag);
+        Event::Request(Request {
+            tag,
+            owner: self.owner,
+            transaction: Transaction(0),
+            lockspace,
+            parent: None,
+            name,
+            mode,
+            scope: Scope::Plain,
+            flags,
+            deadline,
+        })
+    }
+
+    fn convert(&mut self, prng: &mut Prng, tag: u64, value: u64) -> Event {
+        (self.doing, self.tag) = (Doing::Converting, tag);
+        let noqueue = if prng.one_in(5) { Flags::NOQUEUE } else { Flags::NONE };
+        Event::Convert(Convert {
+            tag,
+            owner: self.owner,
+            lock: self.lock.unwrap(),
+            mode: Self::mode(prng),
+            scope: None,
+            flags: Flags::VALBLK | noqueue,
+            value: Some(bytes(value)),
+            deadline: None,
+        })
+    }
+
+    fn unlock(&mut self, tag: u64, value: u64) -> Event {
+        (self.doing, self.tag) = (Doing::Unlocking, tag);
+        let (owner, lock) = (self.owner, self.lock.unwrap());
+        Event::Unlock(Unlock { tag, owner, lock, flags: Flags::VALBLK, value: Some(bytes(value)) })
+    }
+}
+
+pub fn bytes(value: u64) -> [u8; 32] {
+    let mut bytes = [0; 32];
+    bytes[..8].copy_from_slice(&value.to_le_bytes());
+    bytes
+}
