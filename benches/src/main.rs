@@ -10,7 +10,8 @@ mod probe;
 
 use std::process::ExitCode;
 
-const USAGE: &str = "usage: ssi-benches launch|pm|fs|fabric [PART]|fabric-peers|fabric-verbs [DEVICE [GID]]";
+const USAGE: &str = "usage: ssi-benches launch|pm|fs|fabric [PART]|fabric-peers|\
+    fabric-verbs poll|sleep [DEVICE [DEVICE [PART]]]";
 
 /// Why a measurement could not be made.
 type Error = Box<dyn std::error::Error>;

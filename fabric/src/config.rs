@@ -1,6 +1,7 @@
 //! What an endpoint is told when it starts.
 
 use crate::provider::Provider;
+use crate::reactor::Io;
 use crate::session::Grants;
 use crate::setup::Security;
 use crate::{ClusterKey, Peer};
@@ -27,6 +28,8 @@ pub struct Config {
     pub key: ClusterKey,
     /// The cluster's name: nodes of two clusters never talk, not even with one key.
     pub cluster: String,
+    /// How the bytes of TCP connections move.
+    pub io: Io,
     /// The maximum of everything.
     pub limits: Limits,
 }
@@ -43,6 +46,7 @@ impl Config {
             security: Security::default(),
             key,
             cluster: cluster.into(),
+            io: Io::chosen(),
             limits: Limits::default(),
         }
     }

@@ -166,7 +166,8 @@ impl Endpoint {
     /// given up if it has not been started within `deadline`.
     ///
     /// # Errors
-    /// It is not even tried: [`Error::NodeDown`], [`Error::Unreachable`] without an address, [`Error::TooLong`], [`Error::Closed`].
+    /// It is not even tried: [`Error::NodeDown`], [`Error::Unreachable`] without an address, [`Error::TooLong`], [`Error::Closed`];
+    /// [`Error::Busy`] if `Limits::calls_waiting` requests to this peer wait already.
     pub fn send(
         &self,
         peer: Peer,

@@ -24,6 +24,8 @@ mod outgoing;
 mod peers;
 mod proving;
 mod raising;
+mod receiving;
+mod recents;
 mod remote;
 mod renewing;
 mod report;
@@ -60,8 +62,8 @@ pub use outgoing::{Request, Transfer, judge};
 pub struct Arrived {
     /// Which guest.
     pub guest: usize,
-    /// His session, in case that he is forgotten meanwhile.
-    pub session: u64,
+    /// Which life of his session, in case that he is forgotten meanwhile.
+    pub life: u64,
     /// Which of his calls.
     pub turn: Turn,
     /// Who he is.
@@ -169,7 +171,7 @@ impl Engine {
             security: config.security,
             providers: config.providers,
             host: host_identity(),
-            reactor: Reactor::new().map_err(cannot)?,
+            reactor: Reactor::with(config.io).map_err(cannot)?,
             entries: Slab::new(),
             gate: Gate::default(),
             devices: Devices::default(),
@@ -211,6 +213,7 @@ impl Engine {
     /// Does all that can be done now. True if there is more to do at once.
     pub fn turn(&mut self, now: Time) -> bool {
         self.now = now;
+        self.links.look();
         let mut ready = std::mem::take(&mut self.ready);
         ready.clear();
         if let Err(error) = self.reactor.wait(Some(std::time::Duration::ZERO), &mut ready) {
@@ -221,11 +224,12 @@ impl Engine {
         }
         let full = ready.len() >= ready.capacity();
         self.ready = ready;
-        let again = self.receive_again(now);
+        self.note_silent();
+        let again = self.receive_ready(now);
         self.arm_quiet(now);
         self.alarms(now);
         self.pump(now);
-        again || full && !self.ready.is_empty() || self.links.are_dirty()
+        again || full && !self.ready.is_empty() || self.links.are_busy()
     }
 
     /// Looks only at the links that spoke last, without asking the system for the time or which descriptors are ready: for whoever
@@ -237,7 +241,17 @@ impl Engine {
         if seen {
             self.pump(now);
         }
-        seen
+        seen || self.links.are_busy()
+    }
+
+    /// True if a glance is not enough: bulk links have moved so much that all links should be looked at.
+    pub fn owes_turn(&self) -> bool {
+        self.links.may_receive() == 0 || self.links.may_send() == 0 || self.links.have_more()
+    }
+
+    /// True if there is something that the next turn does.
+    pub fn is_busy(&self) -> bool {
+        self.links.are_busy()
     }
 
     /// Fills the links, as of the last turn.
@@ -261,6 +275,7 @@ impl Engine {
         self.earliest().map(|at| at.since(now))
     }
 
+    /// What a ready descriptor asks for; links get their turn when all that are ready are known.
     fn ready(&mut self, ready: Ready, now: Time) {
         let Some(entry) = self.entries.get(ready.token.0 as usize).copied() else { return };
         match entry {
@@ -272,7 +287,7 @@ impl Engine {
                     self.links.mark(link);
                 }
                 if ready.readable {
-                    self.receive(link, now);
+                    self.links.look_again(link);
                 }
             }
         }
@@ -295,8 +310,8 @@ impl Engine {
 
     /// What a service made of a request.
     pub fn answer(&mut self, arrived: (usize, u64, Turn), verdict: crate::frame::Verdict, message: Message) {
-        let (place, session, turn) = arrived;
-        let Some(guest) = self.guests.session(place, session) else { return };
+        let (place, life, turn) = arrived;
+        let Some(guest) = self.guests.living(place, life) else { return };
         let lane = crate::session::Lane::of(turn.channel());
         guest.callee.answered(turn, verdict, message);
         // It goes where its request came from, on whichever rail that was.

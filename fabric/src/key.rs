@@ -1,5 +1,7 @@
 //! The cluster key: whoever holds it belongs to the cluster.
 
+mod wrapped;
+
 use std::fmt;
 
 /// 32 secret bytes shared by all nodes. Neither `Debug` nor `Display` shows them.

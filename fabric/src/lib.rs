@@ -42,6 +42,7 @@ pub use error::{Error, Refusal, Stage, Target};
 pub use key::{ClusterKey, KeyError};
 pub use peer::{LinkEvent, Message, Peer, Priority, Reply, Role, Service, ServiceId, service};
 pub use provider::Provider;
+pub use reactor::Io;
 pub use region::{RemoteKey, Rights, Span};
 pub use setup::{Keys, Security};
 pub use status::{ChannelStatus, LinkStatus, PeerStatus, RailState, Refusals, Status};

@@ -155,11 +155,23 @@ pub trait Link: Send {
     /// The link is over.
     fn flush(&mut self, reactor: &mut Reactor) -> Result<(), LinkError>;
 
-    /// Takes in what came, a bounded amount. True if there may be more right now.
+    /// Takes in what came: about `most` bytes at most, and no more than the link itself finds good for one time. True if there may be
+    /// more right now.
     ///
     /// # Errors
     /// The link is over. What came before has been given to the sink.
-    fn receive(&mut self, reactor: &mut Reactor, sink: &mut dyn Sink) -> Result<bool, LinkError>;
+    fn receive(&mut self, reactor: &mut Reactor, sink: &mut dyn Sink, most: usize)
+    -> Result<bool, LinkError>;
+
+    /// True if nothing has come since and nothing of what was pushed waits, as far as can be told at almost no cost.
+    fn is_quiet(&self) -> bool {
+        false
+    }
+
+    /// True if whatever comes makes its descriptor ready although it is not armed.
+    fn always_rings(&self) -> bool {
+        false
+    }
 
     /// Called before the engine sleeps: from here on whatever comes must make a descriptor of the reactor ready. True if
     /// something is there already, so that the engine must not sleep.

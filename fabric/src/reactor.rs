@@ -6,7 +6,7 @@
 
 mod buffers;
 
-pub use buffers::{Buffers, RECEIVE_BYTES};
+pub use buffers::{Buffers, RECEIVE_BYTES, SPARE_BYTES_MIN};
 
 use crate::tcp::Ring;
 use rustix::event::{EventfdFlags, epoll, eventfd};

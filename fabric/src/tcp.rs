@@ -34,7 +34,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 /// The most bytes that one [`Link::receive`] takes in, but for what the last system call went over it.
-const RECEIVE_BYTES_MAX: usize = 512 << 10;
+const RECEIVE_BYTES_MAX: usize = 256 << 10;
 
 /// What protects the bytes of a connection after its handshake.
 pub enum Protection {
@@ -136,9 +136,9 @@ impl TcpLink {
         }
     }
 
-    fn take_in(&mut self, reactor: &Reactor, sink: &mut dyn Sink) -> Result<bool, LinkError> {
+    fn take_in(&mut self, reactor: &Reactor, sink: &mut dyn Sink, most: usize) -> Result<bool, LinkError> {
         self.inbox.digest(sink)?;
-        let mut left = RECEIVE_BYTES_MAX;
+        let mut left = most;
         while left > 0 {
             let filled = match self.inbox.fill(self.socket.as_fd(), reactor.buffers()) {
                 Ok(filled) => filled,
@@ -212,13 +212,14 @@ impl TcpLink {
         reactor: &mut Reactor,
         stream: usize,
         sink: &mut dyn Sink,
+        most: usize,
     ) -> Result<bool, LinkError> {
         self.inbox.digest(sink)?;
         let buffers = reactor.buffers().clone();
         let Some(ring) = reactor.ring() else { return Ok(false) };
         ring.reap();
         self.settle(ring, stream)?;
-        let mut left = RECEIVE_BYTES_MAX;
+        let mut left = most;
         while left > 0 {
             let mut took = 0;
             let inbox = &mut self.inbox;
@@ -289,18 +290,27 @@ impl Link for TcpLink {
         self.ended(sent)
     }
 
-    fn receive(&mut self, reactor: &mut Reactor, sink: &mut dyn Sink) -> Result<bool, LinkError> {
+    fn receive(
+        &mut self,
+        reactor: &mut Reactor,
+        sink: &mut dyn Sink,
+        most: usize,
+    ) -> Result<bool, LinkError> {
         if let Some(error) = &self.over {
             return Err(error.clone());
         }
         self.early = false;
         let more = match self.stream {
-            Some(stream) => self.take_from(reactor, stream, sink),
-            None => self.take_in(reactor, sink),
+            Some(stream) => self.take_from(reactor, stream, sink, most.min(RECEIVE_BYTES_MAX)),
+            None => self.take_in(reactor, sink, most.min(RECEIVE_BYTES_MAX)),
         };
         reactor.ring_for_others();
         self.inbox.rest(reactor.buffers());
         self.ended(more)
+    }
+
+    fn always_rings(&self) -> bool {
+        true
     }
 
     fn arm(&mut self, reactor: &mut Reactor) -> Result<bool, LinkError> {

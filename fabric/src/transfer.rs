@@ -37,7 +37,7 @@ mod tests;
 pub use initiator::Initiator;
 pub use target::Target;
 
-use crate::frame::{ACCESS_BYTES, CHUNK_BYTES, Verdict};
+use crate::frame::Verdict;
 use crate::provider::DeviceAddress;
 use crate::region::{RemoteKey, Span};
 use crate::session::{LinkId, Ticket};
@@ -48,8 +48,8 @@ pub const SLOTS_MAX: u16 = 64;
 pub const WAITING_MAX: usize = 1_024;
 /// Parts of memory that one transfer gathers or scatters.
 pub const PIECES_MAX: usize = 1_024;
-/// Bytes of one framed piece: whole pages, so that what lies on pages goes by pages.
-pub const PIECE_BYTES: u64 = ((CHUNK_BYTES - ACCESS_BYTES) & !0xfff) as u64;
+/// Bytes of one framed piece: what is copied or sealed in one go. Whole pages, so that what lies on pages goes by pages.
+pub const PIECE_BYTES: u64 = 128 << 10;
 /// Bytes of one piece that a device carries out.
 pub const NATIVE_BYTES: u64 = 1 << 20;
 /// Gaps in what has been placed of one transfer. Links cannot be so far apart: an end that makes more is broken.

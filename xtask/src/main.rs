@@ -62,10 +62,14 @@ const VERBS: &[Verb] = &[
                   pulls a cable. With COMMAND (one word: a line for the shell) that is run instead of the tests.\n\
                   The last line is `N passed, N failed, N skipped`.",
         flags: &[
-            Flag { name: "bench", value: None, help: "the figures of perftest too" },
+            Flag { name: "bench", value: None, help: "the fabric's figures beside those of perftest, too" },
             Flag { name: "count", value: None, help: "1 processor, 1 ns an instruction: no noise" },
             Flag { name: "nodes", value: Some("N"), help: "how many nodes (2 to 8; default 3)" },
-            Flag { name: "long", value: None, help: "storms and soaks too" },
+            Flag {
+                name: "long",
+                value: None,
+                help: "storms and soaks too, and the main job on real nodes over verbs",
+            },
         ],
         run: verbs::verb,
     },

@@ -21,6 +21,8 @@ const ALL: Duration = Duration::from_secs(38 * 60);
 const LONG_ROUNDS: usize = 20;
 /// A crate that has used its budget this many times over is ended.
 const PATIENCE: u32 = 3;
+/// What the soaks, storms and simulations of a crate may take beside that in the first of the rounds, which has them at full length.
+const LONG_PATIENCE: Duration = Duration::from_secs(45 * 60);
 
 /// The packages in the order of their floors, and how many seconds their tests should take on two cores.
 const BUDGETS: [(&str, u64); 13] = [
@@ -78,6 +80,15 @@ pub fn verb(given: &Given) -> Result<(), Error> {
     if all.failed == 0 { Ok(()) } else { Err(Error::TestsFailed) }
 }
 
+/// One run of a package's tests.
+#[derive(Clone, Copy)]
+struct Round {
+    /// It is ended after that.
+    limit: Duration,
+    /// Soaks, storms and simulations at their full length.
+    long: bool,
+}
+
 /// Runs the tests of one package at a time, with nextest if it is there.
 struct Runner {
     /// Test programs by package folder, for the standard runner; `None`: nextest runs them.
@@ -101,14 +112,14 @@ impl Runner {
         let mut all = Tally::default();
         for (package, budget) in BUDGETS {
             let rounds = if self.long { LONG_ROUNDS } else { 1 };
-            all += self.row(package, budget, rounds, deadline, |limit| self.package(package, limit))?;
+            all += self.row(package, budget, rounds, deadline, |round| self.package(package, round))?;
         }
         if verbs::is_there() {
-            let once = |limit| verbs::conformance(&self.filters, self.long, limit);
+            let once = |round: Round| verbs::conformance(&self.filters, round.long, round.limit);
             all += self.row("verbs in a VM", VERBS_BUDGET, 1, deadline, once)?;
         }
         // Each is compiled anew in every round; they do nothing that could go well once and wrong another time.
-        all += self.row("doc examples", DOC_BUDGET, 1, deadline, |limit| self.doc_examples(limit))?;
+        all += self.row("doc examples", DOC_BUDGET, 1, deadline, |round| self.doc_examples(round))?;
         Ok(all)
     }
 
@@ -119,15 +130,17 @@ impl Runner {
         budget: u64,
         rounds: usize,
         deadline: Option<Instant>,
-        once: impl Fn(Duration) -> Result<Tally, Error>,
+        once: impl Fn(Round) -> Result<Tally, Error>,
     ) -> Result<Tally, Error> {
         let begin = Instant::now();
         let mut tally = Tally::default();
-        for _ in 0..rounds {
-            let patience = Duration::from_secs(budget) * PATIENCE;
+        for round in 0..rounds {
+            let long = self.long && round == 0;
+            let more = if long { LONG_PATIENCE } else { Duration::ZERO };
+            let patience = Duration::from_secs(budget) * PATIENCE + more;
             let left =
                 deadline.map_or(patience, |deadline| deadline.saturating_duration_since(Instant::now()));
-            tally += once(left.min(patience))?;
+            tally += once(Round { limit: left.min(patience), long })?;
         }
         let used = begin.elapsed().as_secs_f64();
         let over = if used > (budget * rounds as u64) as f64 { "  over its budget" } else { "" };
@@ -140,19 +153,19 @@ impl Runner {
         Ok(tally)
     }
 
-    fn package(&self, package: &str, limit: Duration) -> Result<Tally, Error> {
-        let Some(programs) = &self.programs else { return self.nextest(package, limit) };
+    fn package(&self, package: &str, round: Round) -> Result<Tally, Error> {
+        let Some(programs) = &self.programs else { return self.nextest(package, round) };
         let folder = root().join(package.strip_prefix("ssi-").unwrap_or(package));
         let mut tally = Tally::default();
         for (_, program) in programs.iter().filter(|(of, _)| *of == folder) {
             let run = Run::new([program]).args(["--show-output"]).args(&self.filters).directory(&folder);
             let run = run.env("CARGO_MANIFEST_DIR", &folder);
-            tally += self.counted(run, limit, Tally::of_libtest)?;
+            tally += self.counted(run, round, Tally::of_libtest)?;
         }
         Ok(tally)
     }
 
-    fn nextest(&self, package: &str, limit: Duration) -> Result<Tally, Error> {
+    fn nextest(&self, package: &str, round: Round) -> Result<Tally, Error> {
         // Always the whole workspace, filtered: with `-p` cargo would build again, with other features.
         let run = cargo("nextest run --workspace --no-fail-fast --no-tests=pass --color=never");
         let run = run.args([
@@ -161,19 +174,19 @@ impl Runner {
             "--final-status-level=none",
         ]);
         let run = run.args(["-E", &format!("package(={package})")]).args(&self.filters);
-        self.counted(run, limit, Tally::of_nextest)
+        self.counted(run, round, Tally::of_nextest)
     }
 
-    fn doc_examples(&self, limit: Duration) -> Result<Tally, Error> {
+    fn doc_examples(&self, round: Round) -> Result<Tally, Error> {
         let run = cargo("test --quiet --workspace --doc --").args(&self.filters);
-        self.counted(run, limit, Tally::of_libtest)
+        self.counted(run, round, Tally::of_libtest)
     }
 
     /// Runs and counts; a run that shows no result or is not over in time counts as one failure.
-    fn counted(&self, run: Run, limit: Duration, count: fn(&str) -> Option<Tally>) -> Result<Tally, Error> {
-        let run = if self.long { run.env("SSI_TEST_LONG", "1") } else { run };
+    fn counted(&self, run: Run, round: Round, count: fn(&str) -> Option<Tally>) -> Result<Tally, Error> {
+        let run = if round.long { run.env("SSI_TEST_LONG", "1") } else { run };
         let mut running = run.start()?;
-        let outcome = running.wait(limit);
+        let outcome = running.wait(round.limit);
         let text = running.text();
         let counted = count(&text);
         match (outcome, counted) {
@@ -266,7 +279,7 @@ mod tests {
     }
 
     fn count(run: Run, limit: Duration) -> Tally {
-        runner(false).counted(run, limit, Tally::of_libtest).unwrap()
+        runner(false).counted(run, Round { limit, long: false }, Tally::of_libtest).unwrap()
     }
 
     #[test]
@@ -288,6 +301,7 @@ mod tests {
     #[test]
     fn long_tests_know_that_they_are_long() {
         let say = Run::new(["sh", "-c", "echo \"test result: ok. ${SSI_TEST_LONG:-0} passed; 0 failed\""]);
-        assert_eq!(runner(true).counted(say, ALL, Tally::of_libtest).unwrap().passed, 1);
+        let round = Round { limit: ALL, long: true };
+        assert_eq!(runner(true).counted(say, round, Tally::of_libtest).unwrap().passed, 1);
     }
 }

@@ -3,6 +3,7 @@
 //! Invariant: a machine that cannot do this says why and skips it; whatever else goes wrong is a failure.
 
 mod figures;
+mod main_job;
 mod suite;
 
 use std::time::{Duration, Instant};
@@ -21,8 +22,8 @@ const TESTS_LIMIT: Duration = Duration::from_secs(240);
 const LONG_LIMIT: Duration = Duration::from_secs(45 * 60);
 /// Of a limit: what booting and ending may take, so that what hangs inside is ended, and told, inside.
 const BOOT_LIMIT: Duration = Duration::from_secs(40);
-/// How long it may run for the figures beside.
-const FIGURES_LIMIT: Duration = Duration::from_secs(240);
+/// How long it may run for the figures beside, in time and in instructions each.
+const FIGURES_LIMIT: Duration = Duration::from_secs(400);
 /// How long a command of a person may run.
 const COMMAND_LIMIT: Duration = Duration::from_secs(600);
 /// Two talk; the third is whom they do not talk to.
@@ -39,7 +40,7 @@ pub fn verb(given: &Given) -> Result<(), Error> {
         Ok(machine) => machine,
         Err(why) => {
             println!("skipped: test-verbs: {why}");
-            println!("{}", skipped(&why).line());
+            println!("{}", skipped(WHOLE, &why).line());
             return Ok(());
         }
     };
@@ -77,7 +78,7 @@ pub fn conformance(filters: &[String], long: bool, limit: Duration) -> Result<Ta
     }
     match machine(NODES) {
         Ok(Ok(machine)) => tests(&machine, filters, long, limit, &mut |_| {}),
-        Ok(Err(why)) => Ok(skipped(&why)),
+        Ok(Err(why)) => Ok(skipped(WHOLE, &why)),
         Err(error) => broken(error),
     }
 }
@@ -99,8 +100,8 @@ fn machine(nodes: u32) -> Result<Result<Machine, String>, Error> {
     }
 }
 
-fn skipped(why: &str) -> Tally {
-    Tally { skipped: 1, reasons: [(WHOLE.to_owned(), why.to_owned())].into(), ..Tally::default() }
+fn skipped(name: &str, why: &str) -> Tally {
+    Tally { skipped: 1, reasons: [(name.to_owned(), why.to_owned())].into(), ..Tally::default() }
 }
 
 /// What went wrong as a whole is one failure, but an interruption stays one.

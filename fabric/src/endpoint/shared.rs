@@ -10,7 +10,7 @@ use crate::session::{Ticket, Turn};
 use crate::sim::Wire;
 use crate::{Config, Error, LinkEvent, Message, Peer};
 use base::time::Time;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -113,7 +113,9 @@ impl Shared {
         let result = work(&mut engine, now);
         let sooner = !drives && {
             engine.pump(now);
-            engine.earliest().is_some_and(|earliest| before.is_none_or(|before| earliest < before))
+            // What it left over, and what is due, is for whoever drives.
+            engine.is_busy()
+                || engine.earliest().is_some_and(|earliest| before.is_none_or(|before| earliest < before))
         };
         let errands = (!engine.errands.is_empty()).then(|| std::mem::take(&mut engine.errands));
         drop(engine);
@@ -142,7 +144,7 @@ impl Shared {
     /// One turn of the engine by whoever drives, and its errands. Tells whether there is more to do at once.
     pub fn turn(self: &Arc<Shared>, errands: &mut Errands, glance: bool) -> bool {
         let mut engine = self.engine.lock();
-        let more = if glance {
+        let more = if glance && !engine.owes_turn() {
             engine.glance()
         } else {
             let now = self.now();
@@ -150,6 +152,8 @@ impl Shared {
             engine.turn(now)
         };
         if engine.errands.is_empty() {
+            // Whoever waits for the lock gets it before the next turn.
+            MutexGuard::unlock_fair(engine);
             return more;
         }
         std::mem::swap(&mut engine.errands, errands);
@@ -177,10 +181,10 @@ impl Shared {
         }
         let mut answers = std::mem::take(&mut errands.answers);
         for arrived in errands.inbox.drain(..) {
-            let Arrived { guest, session, turn, from, service, message } = arrived;
+            let Arrived { guest, life, turn, from, service, message } = arrived;
             match self.services.start(service, from, message) {
-                Started::Done(outcome) => answers.push(((guest, session, turn), outcome)),
-                Started::Running(running) => self.run_later((guest, session, turn), running),
+                Started::Done(outcome) => answers.push(((guest, life, turn), outcome)),
+                Started::Running(running) => self.run_later((guest, life, turn), running),
             }
         }
         if !answers.is_empty() {

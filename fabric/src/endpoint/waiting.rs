@@ -175,6 +175,20 @@ impl Seat {
         let _ = poll(&mut descriptors, longest.as_ref());
     }
 
+    /// This thread waits to be told that the seat is free.
+    fn stand(&self) {
+        let (mut standing, this) = (self.standing.lock(), std::thread::current());
+        if !standing.iter().any(|thread| thread.id() == this.id()) {
+            standing.push(this);
+        }
+    }
+
+    /// This thread waits no more.
+    fn go(&self) {
+        let this = std::thread::current().id();
+        self.standing.lock().retain(|thread| thread.id() != this);
+    }
+
     /// Hands the seat on.
     fn leave(&self) {
         self.owner.store(0, SeqCst);
@@ -204,8 +218,9 @@ pub fn block_on<F: Future>(shared: &Arc<Shared>, wait: Wait, future: F) -> F::Ou
             let _leaving = Leaving(seat);
             return drive(shared, wait, future, &mut errands);
         }
-        seat.standing.lock().push(std::thread::current());
+        seat.stand();
         if let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(&sleeper)) {
+            seat.go();
             return output;
         }
         // Between the two the seat may have become free without its owner seeing this thread.

@@ -68,9 +68,9 @@ impl Guests {
         self.guests.get_mut(place)
     }
 
-    /// The guest at this place, if it is still this session.
-    pub fn session(&mut self, place: usize, session: u64) -> Option<&mut Guest> {
-        self.guests.get_mut(place).filter(|guest| guest.session == session)
+    /// The guest at this place, if it is still in this life: one that was forgotten may have come back with the same session.
+    pub fn living(&mut self, place: usize, life: u64) -> Option<&mut Guest> {
+        self.guests.get_mut(place).filter(|guest| guest.life == life)
     }
 
     /// Forgets a session.

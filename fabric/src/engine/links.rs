@@ -1,21 +1,23 @@
-//! The links of an endpoint: receiving from them, filling them, losing them.
+//! The links of an endpoint: which of them may have something to do, arming them, losing them.
+//!
+//! Urgent links come first everywhere, and bulk links do a bounded amount of work before urgent ones are looked at again: so a control
+//! call waits for a part of a transfer at most, not for all that the sockets take.
 
-use super::filling::{fill_in, fill_out};
-use super::inlet::{Replies, Requests};
-use super::{Arrived, Engine};
-use crate::provider::{Link, LinkError};
+use super::Engine;
+use super::recents::Recents;
+use crate::provider::{Link, LinkError, Traffic};
 use crate::reactor::Token;
-use crate::session::{Lane, LinkId, Start};
+use crate::session::{Lane, LinkId};
 use base::time::Time;
 use slab::Slab;
+use std::collections::VecDeque;
 
-/// Links that are looked at first, because they spoke last.
-const RECENT_MAX: usize = 8;
-/// So often they are looked at in vain before they are left to their descriptors.
-const QUIET_MAX: u32 = 256;
-
-/// How often one pump fills the same links, before what has been received has its turn.
-const ROUNDS_MAX: u32 = 8;
+/// Bytes that bulk links move, each way, before all links are looked at again.
+const BULK_BYTES: u64 = 128 << 10;
+/// The same while urgent links speak: some 10 us of copying and sealing.
+const BULK_BYTES_BESIDE_URGENT: u64 = 16 << 10;
+/// For so many turns an urgent link is held to speak after it spoke last.
+const URGENT_TURNS: u32 = 64;
 
 /// Whose a link is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,8 +37,13 @@ pub struct Linked {
     pub lane: Lane,
     token: Token,
     dirty: bool,
+    again: bool,
     /// It will not make a descriptor ready before it is armed.
     disarmed: bool,
+    /// What it had sent when that was counted last.
+    bytes_sent: u64,
+    /// The same of what it had received.
+    bytes_received: u64,
 }
 
 impl Linked {
@@ -44,22 +51,34 @@ impl Linked {
     pub fn link(&self) -> Option<&dyn Link> {
         self.link.as_deref()
     }
-}
 
-/// A link that spoke lately.
-struct Recent {
-    id: LinkId,
-    /// How often it has been looked at in vain since.
-    quiet: u32,
+    /// False if it certainly has nothing to receive.
+    pub fn may_have_spoken(&self) -> bool {
+        self.link().is_some_and(|link| !link.is_quiet())
+    }
+
+    /// True if nobody hears it until it is looked at or armed.
+    pub fn is_silent(&self) -> bool {
+        self.disarmed && self.link().is_some_and(|link| !link.always_rings())
+    }
 }
 
 /// All links.
 #[derive(Default)]
 pub struct Links {
     pub(super) links: Slab<Linked>,
-    dirty: Vec<LinkId>,
-    again: Vec<LinkId>,
-    recent: Vec<Recent>,
+    /// Those that may have something to send, by lane.
+    dirty: [VecDeque<LinkId>; 2],
+    /// Those that may have something to receive, by lane.
+    again: [VecDeque<LinkId>; 2],
+    /// Bytes that bulk links received since all links were looked at.
+    received: u64,
+    /// Bytes that they sent.
+    sent: u64,
+    /// Turns for which an urgent link is still held to speak.
+    urgent_turns: u32,
+    /// Those that spoke last.
+    pub recent: Recents,
     disarmed: Vec<LinkId>,
     lost: Vec<LinkId>,
 }
@@ -67,12 +86,68 @@ pub struct Links {
 impl Links {
     /// Adds one.
     pub fn insert(&mut self, link: Box<dyn Link>, side: Side, lane: Lane, token: Token) -> LinkId {
-        let linked = Linked { link: Some(link), side, lane, token, dirty: false, disarmed: false };
+        let linked = Linked {
+            link: Some(link),
+            side,
+            lane,
+            token,
+            dirty: false,
+            again: false,
+            disarmed: false,
+            bytes_sent: 0,
+            bytes_received: 0,
+        };
         let id = LinkId(self.links.insert(linked) as u32);
         // What came with the handshake's last bytes makes no descriptor ready.
-        self.again.push(id);
+        self.look_again(id);
         self.mark(id);
         id
+    }
+
+    /// It may have something to receive.
+    pub fn look_again(&mut self, id: LinkId) {
+        if let Some(linked) = self.links.get_mut(id.0 as usize)
+            && !std::mem::replace(&mut linked.again, true)
+        {
+            self.again[linked.lane as usize].push_back(id);
+        }
+    }
+
+    /// Bytes that bulk links move at most in one turn, each way: fewer while urgent links speak, which would wait for them.
+    pub fn quantum(&self) -> u64 {
+        if self.urgent_turns > 0 { BULK_BYTES_BESIDE_URGENT } else { BULK_BYTES }
+    }
+
+    /// Of these bytes, how many bulk links may still receive.
+    pub fn may_receive(&self) -> u64 {
+        self.quantum().saturating_sub(self.received)
+    }
+
+    /// The same of what they may send.
+    pub fn may_send(&self) -> u64 {
+        self.quantum().saturating_sub(self.sent)
+    }
+
+    /// All links are about to be looked at.
+    pub fn look(&mut self) {
+        (self.received, self.sent) = (0, 0);
+        self.urgent_turns = self.urgent_turns.saturating_sub(1);
+    }
+
+    /// A link, which is being worked on, has moved bytes.
+    pub fn moved(&mut self, id: LinkId, link: &dyn Link) {
+        let Some(linked) = self.links.get_mut(id.0 as usize) else { return };
+        let Traffic { bytes_sent, bytes_received, .. } = link.traffic();
+        let sent = bytes_sent - std::mem::replace(&mut linked.bytes_sent, bytes_sent);
+        let received = bytes_received - std::mem::replace(&mut linked.bytes_received, bytes_received);
+        match linked.lane {
+            Lane::Urgent if sent + received > 0 => self.urgent_turns = URGENT_TURNS,
+            Lane::Urgent => {}
+            Lane::Bulk => {
+                self.sent += sent;
+                self.received += received;
+            }
+        }
     }
 
     /// As [`Links::mark`], if it is a link of this lane.
@@ -84,7 +159,17 @@ impl Links {
 
     /// True if some may have something to send.
     pub fn are_dirty(&self) -> bool {
-        !self.dirty.is_empty()
+        self.dirty.iter().any(|lane| !lane.is_empty())
+    }
+
+    /// True if some have more to receive than was taken.
+    pub fn have_more(&self) -> bool {
+        self.again.iter().any(|lane| !lane.is_empty())
+    }
+
+    /// True if some may have something to send or to receive.
+    pub fn are_busy(&self) -> bool {
+        self.are_dirty() || self.have_more()
     }
 
     /// It may have something to send.
@@ -92,14 +177,16 @@ impl Links {
         if let Some(linked) = self.links.get_mut(id.0 as usize)
             && !std::mem::replace(&mut linked.dirty, true)
         {
-            self.dirty.push(id);
+            self.dirty[linked.lane as usize].push_back(id);
         }
     }
 
     /// Any of them may have something to receive, or room.
     pub fn all_again(&mut self) {
-        self.again = self.ids();
-        self.ids().into_iter().for_each(|id| self.mark(id));
+        for id in self.ids() {
+            self.look_again(id);
+            self.mark(id);
+        }
     }
 
     /// It is to be closed at the next opportunity.
@@ -126,34 +213,51 @@ impl Links {
         }
     }
 
-    fn remember(&mut self, id: LinkId) {
-        if let Some(first) = self.recent.first_mut().filter(|first| first.id == id) {
-            first.quiet = 0;
-            return;
-        }
-        self.recent.retain(|recent| recent.id != id);
-        self.recent.truncate(RECENT_MAX - 1);
-        self.recent.insert(0, Recent { id, quiet: 0 });
+    /// How many of a lane are to be looked at again.
+    pub fn count_again(&self, lane: Lane) -> usize {
+        self.again[lane as usize].len()
     }
 
-    /// The recent ones have been looked at. Those that stay silent are looked at no more, but for the last that spoke.
-    fn looked(&mut self) {
-        if self.recent.len() < 2 {
-            return;
+    /// The next of a lane that is to be looked at again.
+    pub fn next_again(&mut self, lane: Lane) -> Option<LinkId> {
+        let id = self.again[lane as usize].pop_front()?;
+        if let Some(linked) = self.links.get_mut(id.0 as usize) {
+            linked.again = false;
         }
-        let mut first = true;
-        self.recent.retain_mut(|recent| {
-            recent.quiet += 1;
-            std::mem::take(&mut first) || recent.quiet <= QUIET_MAX
-        });
+        Some(id)
     }
 
-    fn take(&mut self, id: LinkId) -> Option<(Box<dyn Link>, Side, Lane)> {
+    /// The next of a lane that may have something to send.
+    pub fn next_dirty(&mut self, lane: Lane) -> Option<LinkId> {
+        let id = self.dirty[lane as usize].pop_front()?;
+        if let Some(linked) = self.links.get_mut(id.0 as usize) {
+            linked.dirty = false;
+        }
+        Some(id)
+    }
+
+    /// The next that is to be closed.
+    pub fn next_lost(&mut self) -> Option<LinkId> {
+        self.lost.pop()
+    }
+
+    /// It makes no descriptor ready until it is armed.
+    pub fn disarm(&mut self, id: LinkId) {
+        if let Some(linked) = self.links.get_mut(id.0 as usize)
+            && !std::mem::replace(&mut linked.disarmed, true)
+        {
+            self.disarmed.push(id);
+        }
+    }
+
+    /// A link, to be worked on until it is given back.
+    pub fn take(&mut self, id: LinkId) -> Option<(Box<dyn Link>, Side, Lane)> {
         let linked = self.links.get_mut(id.0 as usize)?;
         Some((linked.link.take()?, linked.side, linked.lane))
     }
 
-    fn give_back(&mut self, id: LinkId, link: Box<dyn Link>) {
+    /// It has been worked on.
+    pub fn give_back(&mut self, id: LinkId, link: Box<dyn Link>) {
         if let Some(linked) = self.links.get_mut(id.0 as usize) {
             linked.link = Some(link);
         }
@@ -161,110 +265,9 @@ impl Links {
 }
 
 impl Engine {
-    /// Takes in what a link has received.
-    pub(super) fn receive(&mut self, id: LinkId, now: Time) -> bool {
-        let Some((mut link, side, _)) = self.links.take(id) else { return false };
-        let full = link.room() == 0;
-        let (mut spoke, mut goodbye) = (false, false);
-        let outcome = match side {
-            Side::Out(at) => {
-                let remote = &mut self.remotes[at];
-                let mut inlet = Replies {
-                    link: id,
-                    caller: &mut remote.caller,
-                    initiator: &mut remote.initiator,
-                    completed: &mut self.completed,
-                    spoke: &mut spoke,
-                    goodbye: &mut goodbye,
-                };
-                link.receive(&mut self.reactor, &mut inlet)
-            }
-            Side::In(at) => match self.guests.at(at) {
-                Some(guest) => {
-                    let mut inlet = Requests {
-                        link: id,
-                        callee: &mut guest.callee,
-                        target: &mut guest.target,
-                        regions: &mut self.regions,
-                        starts: &mut self.starts,
-                        spoke: &mut spoke,
-                        goodbye: &mut goodbye,
-                    };
-                    link.receive(&mut self.reactor, &mut inlet)
-                }
-                None => Ok(false),
-            },
-        };
-        let drained = full && link.room() > 0;
-        self.links.give_back(id, link);
-        if drained {
-            self.links.mark(id);
-        }
-        if spoke {
-            self.links.remember(id);
-            self.heard(id, side);
-        }
-        if let Some(linked) = self.links.links.get_mut(id.0 as usize)
-            && !std::mem::replace(&mut linked.disarmed, true)
-        {
-            self.links.disarmed.push(id);
-        }
-        match outcome {
-            _ if goodbye => {
-                self.link_lost(id, &LinkError::from(std::io::Error::other("the other end closed")), now)
-            }
-            Ok(true) => self.links.again.push(id),
-            Ok(false) => {}
-            Err(error) => self.link_lost(id, &error, now),
-        }
-        spoke
-    }
-
-    /// Carries out what the cores made of it.
-    fn heard(&mut self, id: LinkId, side: Side) {
-        match side {
-            Side::Out(at) => self.settle_replies(at),
-            Side::In(at) => {
-                let Some(guest) = self.guests.at(at) else { return };
-                let (session, from) = (guest.session, guest.peer);
-                while let Some(stuck) = guest.target.given_up() {
-                    self.links.lose(stuck);
-                }
-                for Start { turn, service, message, .. } in self.starts.drain(..) {
-                    self.errands.inbox.push(Arrived { guest: at, session, turn, from, service, message });
-                }
-                self.share_reads(at);
-            }
-        }
-        self.links.mark(id);
-    }
-
-    /// Goes on with links that had more than one receive takes. True if some still have.
-    pub(super) fn receive_again(&mut self, now: Time) -> bool {
-        let mut again = std::mem::take(&mut self.links.again);
-        for id in again.drain(..) {
-            self.receive(id, now);
-        }
-        // What was pushed meanwhile stays; the memory of the old list is used again.
-        again.append(&mut self.links.again);
-        self.links.again = again;
-        !self.links.again.is_empty()
-    }
-
-    /// Looks at the links that spoke last. True if one of them speaks again.
-    pub(super) fn receive_recent(&mut self, now: Time) -> bool {
-        let mut spoke = false;
-        for at in 0..RECENT_MAX {
-            let Some(id) = self.links.recent.get(at).map(|recent| recent.id) else { break };
-            spoke |= self.receive(id, now);
-        }
-        self.links.looked();
-        spoke
-    }
-
     /// Arms the links that need it. True if something came meanwhile.
     pub(super) fn arm(&mut self, now: Time) -> bool {
-        if !self.links.again.is_empty() || !self.links.dirty.is_empty() {
+        if self.links.are_busy() {
             return true;
         }
         let mut came = false;
@@ -278,7 +281,7 @@ impl Engine {
     pub(super) fn arm_quiet(&mut self, now: Time) {
         let mut at = 0;
         while let Some(id) = self.links.disarmed.get(at).copied() {
-            if self.links.recent.iter().any(|recent| recent.id == id) {
+            if self.links.recent.has(id) {
                 at += 1;
             } else {
                 self.links.disarmed.swap_remove(at);
@@ -296,55 +299,10 @@ impl Engine {
         }
         match armed {
             Ok(false) => return false,
-            Ok(true) => self.links.again.push(id),
+            Ok(true) => self.links.look_again(id),
             Err(error) => self.link_lost(id, &error, now),
         }
         true
-    }
-
-    /// Fills the links that may have something to send, until they are full or the cores have nothing more.
-    pub fn pump(&mut self, now: Time) {
-        if !self.awaiting.is_empty() {
-            self.tell_arrivals();
-        }
-        while let Some(id) = self.links.lost.pop() {
-            self.link_lost(id, &LinkError::from(std::io::Error::other("it was given up")), now);
-        }
-        let (mut later, mut rounds) = (Vec::new(), ROUNDS_MAX);
-        while let Some(id) = self.links.dirty.pop() {
-            let Some((mut link, side, lane)) = self.links.take(id) else { continue };
-            if let Some(linked) = self.links.links.get_mut(id.0 as usize) {
-                linked.dirty = false;
-            }
-            let mut filled = Ok(());
-            match side {
-                Side::Out(at) => filled = fill_out(&mut *link, &mut self.remotes[at], lane, id),
-                Side::In(at) => {
-                    if let Some(guest) = self.guests.at(at) {
-                        fill_in(&mut *link, guest, lane, id);
-                    }
-                }
-            }
-            let full = link.room() == 0;
-            let flushed = filled.and_then(|()| link.flush(&mut self.reactor));
-            let posted = link.one_sided().is_some_and(|device| device.is_busy());
-            if posted {
-                self.watch_devices(now);
-            }
-            // The wire took it all: no readiness will come, so the cores are asked for more.
-            let more = full && link.room() > 0;
-            self.links.give_back(id, link);
-            match flushed {
-                Err(error) => self.link_lost(id, &error, now),
-                Ok(()) if more => later.push(id),
-                Ok(()) => {}
-            }
-            if self.links.dirty.is_empty() && rounds > 0 {
-                rounds -= 1;
-                later.drain(..).for_each(|id| self.links.mark(id));
-            }
-        }
-        later.into_iter().for_each(|id| self.links.mark(id));
     }
 
     /// A link is over: whoever used it goes on without it.
@@ -387,9 +345,11 @@ impl Engine {
             }
         }
         self.release(linked.token);
-        for list in [&mut self.links.dirty, &mut self.links.again, &mut self.links.disarmed] {
+        self.links.disarmed.retain(|other| *other != id);
+        self.links.lost.retain(|other| *other != id);
+        for list in self.links.dirty.iter_mut().chain(&mut self.links.again) {
             list.retain(|other| *other != id);
         }
-        self.links.recent.retain(|recent| recent.id != id);
+        self.links.recent.forget(id);
     }
 }

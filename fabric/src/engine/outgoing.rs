@@ -69,8 +69,11 @@ impl Engine {
         self.reach(at, lane, now)?;
         let purpose = if one_way { Purpose::OneWay } else { Purpose::Call };
         let about = About { remote: at, purpose, service, channel, after, deadline: now + after };
-        let ticket = self.calls.open(about);
         let remote = &mut self.remotes[at];
+        if one_way && remote.is_full() {
+            return Err(Error::Busy(target(remote)));
+        }
+        let ticket = self.calls.open(about);
         remote.calls += 1;
         let deadline_ms = u32::try_from(after.as_millis()).unwrap_or(u32::MAX).max(1);
         let outgoing = Outgoing { ticket, service, channel, message, deadline_ms, one_way };
@@ -193,8 +196,9 @@ impl Engine {
             return;
         }
         remote.withdraw(ticket);
-        if let Some(home) = remote.home[Lane::of(about.channel) as usize] {
-            self.links.mark(home);
+        // The word of it goes where the request went, which need not be home any more.
+        for link in &remote.links {
+            self.links.mark_lane(*link, Lane::of(about.channel));
         }
     }
 

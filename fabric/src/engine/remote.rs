@@ -149,6 +149,11 @@ impl Remote {
         }
     }
 
+    /// True if more wait than have a place already.
+    pub fn is_full(&self) -> bool {
+        !self.queue.is_empty()
+    }
+
     /// Submits what waits, as far as there is place.
     pub fn refill(&mut self) {
         while let Some(request) = self.queue.pop_front() {

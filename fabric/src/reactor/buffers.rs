@@ -7,6 +7,8 @@ use parking_lot::Mutex;
 
 /// Bytes of a buffer to receive into.
 pub const RECEIVE_BYTES: usize = 32 << 10;
+/// With less room than this a buffer is full: it is used again when nothing of what was received into it is held any more.
+pub const SPARE_BYTES_MIN: usize = 4 << 10;
 /// Buffers of either kind that are kept for whoever comes next.
 const KEPT_MAX: usize = 8;
 /// A longer buffer goes back to the system.
@@ -22,19 +24,27 @@ pub struct Buffers {
 }
 
 impl Buffers {
-    /// An empty buffer to receive into. What is received may be handed out as slices of it: the memory is used again when all of
-    /// them are gone.
+    /// An empty buffer to receive into, with room. What is received may be handed out as slices of it: the memory is used again when all
+    /// of them are gone.
     pub fn borrow_receive(&self) -> BytesMut {
-        self.receive.lock().pop().unwrap_or_else(|| BytesMut::with_capacity(RECEIVE_BYTES))
+        let mut kept = self.receive.lock();
+        let usable =
+            |buffer: &mut BytesMut| buffer.capacity() >= SPARE_BYTES_MIN || buffer.try_reclaim(RECEIVE_BYTES);
+        match kept.iter_mut().rposition(usable) {
+            Some(at) => kept.remove(at),
+            None => BytesMut::with_capacity(RECEIVE_BYTES),
+        }
     }
 
     /// Gives it back; what is in it is forgotten.
     pub fn give_receive(&self, mut buffer: BytesMut) {
         buffer.clear();
         let mut kept = self.receive.lock();
-        if buffer.capacity() > 0 && kept.len() < KEPT_MAX {
-            kept.push(buffer);
+        if kept.len() == KEPT_MAX {
+            // The one that has been there longest: if it is full, slices of it are kept for long.
+            kept.remove(0);
         }
+        kept.push(buffer);
     }
 
     /// An empty buffer to send from.
@@ -72,5 +82,19 @@ mod tests {
         buffers.give_send(Vec::with_capacity(KEPT_BYTES_MAX + 1));
         assert_eq!(buffers.send.lock().len(), KEPT_MAX);
         assert_eq!(buffers.receive.lock().len(), KEPT_MAX);
+    }
+
+    #[test]
+    fn a_full_buffer_is_used_again_when_nothing_of_it_is_held() {
+        let buffers = Buffers::default();
+        let mut first = buffers.borrow_receive();
+        first.resize(first.capacity(), 7);
+        let place = first.as_ptr();
+        let held = first.split_to(100).freeze();
+        buffers.give_receive(first.split_off(first.len()));
+        let second = buffers.borrow_receive();
+        assert_ne!(second.as_ptr(), place, "a slice of the first is held");
+        drop((held, first));
+        assert_eq!(buffers.borrow_receive().as_ptr(), place);
     }
 }

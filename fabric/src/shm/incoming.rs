@@ -61,6 +61,12 @@ impl Incoming {
         }
     }
 
+    /// True if no record is there.
+    #[inline]
+    pub fn is_quiet(&self) -> bool {
+        self.ring.is_empty()
+    }
+
     /// From here on the other end rings. True if something is there already.
     pub fn park(&self) -> bool {
         self.ring.park()

@@ -84,7 +84,17 @@ impl Link for ShmLink {
     }
 
     #[inline]
-    fn receive(&mut self, reactor: &mut Reactor, sink: &mut dyn Sink) -> Result<bool, LinkError> {
+    fn is_quiet(&self) -> bool {
+        !self.armed && !self.outgoing.is_waiting() && self.incoming.is_quiet()
+    }
+
+    #[inline]
+    fn receive(
+        &mut self,
+        reactor: &mut Reactor,
+        sink: &mut dyn Sink,
+        most: usize,
+    ) -> Result<bool, LinkError> {
         if std::mem::take(&mut self.armed) {
             self.incoming.unpark();
         }
@@ -99,7 +109,7 @@ impl Link for ShmLink {
                 None if taken == 0 && reactor.hung_up(self.token) => return self.has_left_something(),
                 None => return Ok(false),
             }
-            if bytes >= BYTES_MAX {
+            if bytes >= most.min(BYTES_MAX) {
                 break;
             }
         }

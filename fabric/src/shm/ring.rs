@@ -209,6 +209,12 @@ impl Consumer {
         }
     }
 
+    /// True if no record is there.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.word() >> NUMBER_SHIFT != line_number(self.head)
+    }
+
     /// Copies bytes out of the next record, from `at` on.
     #[inline]
     pub fn read<const N: usize>(&self, at: usize) -> [u8; N] {

@@ -88,7 +88,7 @@ impl Side {
 
     /// Takes in all that is there.
     fn receive(&mut self) -> Result<(), LinkError> {
-        while self.link.receive(&mut self.reactor, &mut self.seen)? {}
+        while self.link.receive(&mut self.reactor, &mut self.seen, usize::MAX)? {}
         Ok(())
     }
 

@@ -99,8 +99,17 @@ impl Link for SimLink {
         Ok(())
     }
 
-    fn receive(&mut self, _reactor: &mut Reactor, sink: &mut dyn Sink) -> Result<bool, LinkError> {
+    fn receive(
+        &mut self,
+        _reactor: &mut Reactor,
+        sink: &mut dyn Sink,
+        most: usize,
+    ) -> Result<bool, LinkError> {
+        let begun = self.traffic.bytes_received;
         for _ in 0..FRAMES_MAX {
+            if self.traffic.bytes_received - begun >= most as u64 {
+                break;
+            }
             let received = self.wire.lock().receive(self.end);
             let lost = || LinkError::from(io::Error::from(io::ErrorKind::ConnectionReset));
             match received.map_err(|()| lost())? {
@@ -114,6 +123,10 @@ impl Link for SimLink {
             }
         }
         Ok(true)
+    }
+
+    fn always_rings(&self) -> bool {
+        true
     }
 
     fn arm(&mut self, _reactor: &mut Reactor) -> Result<bool, LinkError> {

@@ -17,7 +17,7 @@ use super::seal::{Opener, TAG_BYTES};
 use super::sys::{self, Area};
 use crate::frame::{ACCESS_BYTES, Access, HEADER_BYTES, Header, Kind, WireError};
 use crate::provider::{Place, Sink};
-use crate::reactor::{Buffers, RECEIVE_BYTES};
+use crate::reactor::{Buffers, RECEIVE_BYTES, SPARE_BYTES_MIN};
 use crate::region::{Memory, Span};
 use bytes::{Buf, Bytes, BytesMut};
 use std::io;
@@ -26,8 +26,6 @@ use std::sync::Arc;
 
 /// Bytes that are received behind what goes elsewhere: the end of its record, and the frame of the next piece with the prefix of its bytes.
 const BEHIND_BYTES: usize = TAG_BYTES + PREFIX_BYTES + HEADER_BYTES + ACCESS_BYTES + TAG_BYTES + PREFIX_BYTES;
-/// With less room than this the buffer is renewed.
-const SPARE_BYTES_MIN: usize = 4 << 10;
 
 /// A record whose body goes elsewhere than into the buffer.
 struct Apart {
@@ -141,7 +139,10 @@ impl Inbox {
         let (length, spare) = (self.buffer.len(), self.buffer.capacity() - self.buffer.len());
         let whole = RECEIVE_BYTES.saturating_sub(length).max(SPARE_BYTES_MIN);
         if !self.buffer.try_reclaim(whole) && spare < SPARE_BYTES_MIN {
-            self.buffer.reserve(whole);
+            let mut fresh = buffers.borrow_receive();
+            fresh.reserve(length + SPARE_BYTES_MIN);
+            fresh.extend_from_slice(&self.buffer);
+            buffers.give_receive(std::mem::replace(&mut self.buffer, fresh));
         }
     }
 

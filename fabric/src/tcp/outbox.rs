@@ -24,7 +24,7 @@ use bytes::Bytes;
 use std::sync::Arc;
 
 /// The most bytes that wait in a link for its socket, but for what the last frame went over it.
-pub const ROOM_BYTES: usize = 512 << 10;
+pub const ROOM_BYTES: usize = 256 << 10;
 /// Bytes of a message that are worth a part of their own instead of a copy.
 const HELD_BYTES_MIN: usize = 4 << 10;
 /// Bytes of a piece in one sealed record: what the other end receives and opens while it is in a cache.

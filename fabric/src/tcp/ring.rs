@@ -183,8 +183,21 @@ impl Ring {
             let buffer = chunk.buffer;
             stream.chunks.pop_front();
             self.uring.lend(buffer);
+            self.feed_starved();
         }
         true
+    }
+
+    /// There is a buffer again: who had to stop for want of one goes on.
+    fn feed_starved(&mut self) {
+        while let Some(starved) = self.starved.pop() {
+            if let Err(error) = self.receive(starved)
+                && let Some(stream) = self.streams.get_mut(starved)
+            {
+                (stream.receiving, stream.end) = (false, Some(error.kind()));
+                self.note(starved);
+            }
+        }
     }
 
     /// Says that the link has looked: what it has taken is no news any more.
@@ -212,9 +225,7 @@ impl Ring {
     /// # Errors
     /// The stream ended, or io_uring_enter(2).
     pub fn drained(&mut self, number: usize) -> io::Result<()> {
-        while let Some(starved) = self.starved.pop() {
-            self.receive(starved)?;
-        }
+        self.feed_starved();
         match self.streams.get(number).and_then(|stream| stream.end) {
             Some(end) => Err(end.into()),
             None => self.receive(number),

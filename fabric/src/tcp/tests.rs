@@ -134,7 +134,7 @@ impl End {
 
     /// Receives until there is nothing more now.
     fn receive(&mut self) -> Result<(), LinkError> {
-        while self.link.receive(&mut self.reactor, &mut self.ear)? {}
+        while self.link.receive(&mut self.reactor, &mut self.ear, usize::MAX)? {}
         Ok(())
     }
 }

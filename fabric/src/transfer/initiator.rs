@@ -97,6 +97,11 @@ impl Initiator {
         Ok(())
     }
 
+    /// From here on what is written is cut in pieces no longer than this: 1 to [`PIECE_BYTES`].
+    pub fn cut_at(&mut self, piece_bytes: u64) {
+        self.piece_bytes = piece_bytes.clamp(1, PIECE_BYTES);
+    }
+
     /// The next frame for a link of the bulk lane; any of them may have it.
     pub fn next(&mut self, link: LinkId) -> Option<Frame> {
         self.next_beside(link, None)

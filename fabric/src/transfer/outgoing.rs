@@ -284,6 +284,7 @@ impl Outgoing {
         if self.route == Route::Native && self.native_links.contains(&link) {
             self.route = Route::Falling;
         }
+        self.native_links.retain(|known| *known != link);
         let asked = !self.write && !self.cancelled && self.said_before;
         let lacking = asked && !(self.is_all_placed() && self.done.is_some());
         let refused = self.done.is_some_and(|verdict| verdict != Verdict::Answered);

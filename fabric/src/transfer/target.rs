@@ -150,6 +150,11 @@ impl Target {
         Ok(())
     }
 
+    /// From here on what is read is cut in pieces no longer than this: 1 to [`PIECE_BYTES`].
+    pub fn cut_at(&mut self, piece_bytes: u64) {
+        self.piece_bytes = piece_bytes.clamp(1, PIECE_BYTES);
+    }
+
     /// The next frame for a link of the bulk lane; any of them may have it. Reads take turns, piece by piece.
     pub fn next(&mut self, link: LinkId) -> Option<Frame> {
         while let Some(at) = self.owing.pop_front() {

@@ -184,3 +184,6 @@ impl Incoming {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

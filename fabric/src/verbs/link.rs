@@ -234,7 +234,12 @@ impl Link for VerbsLink {
         self.ended(gone)
     }
 
-    fn receive(&mut self, reactor: &mut Reactor, sink: &mut dyn Sink) -> Result<bool, LinkError> {
+    fn receive(
+        &mut self,
+        reactor: &mut Reactor,
+        sink: &mut dyn Sink,
+        _most: usize,
+    ) -> Result<bool, LinkError> {
         if let Some(error) = &self.over {
             return Err(error.clone());
         }

@@ -62,8 +62,9 @@ impl Pools {
 
 impl Pool {
     fn promise(self: Arc<Pool>, slots: u32) -> Option<Promise> {
-        let left = self.free.lock().checked_sub(slots)?;
-        *self.free.lock() = left;
+        let mut free = self.free.lock();
+        *free = free.checked_sub(slots)?;
+        drop(free);
         Some(Promise { pool: self, slots })
     }
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
-on_grounds!([tcp, tcp_authenticated, tcp_ipv6, driven] [
+on_grounds!([tcp, tcp_authenticated, tcp_uring, tcp_ipv6, driven] [
     every_request_is_carried_out_once_however_links_are_cut,
     links_that_die_in_their_handshake_lose_nothing,
     a_network_that_stands_still_loses_nothing,

@@ -14,6 +14,7 @@ on_every_provider!(
     calls_in_flight_are_bounded_and_the_rest_waits_its_turn,
     a_slow_receiver_stops_its_senders_and_nothing_else,
     replies_that_nobody_reads_in_time_do_not_stop_the_server,
+    one_way_messages_that_nobody_takes_are_refused_at_last,
 );
 
 async fn requests_of_a_priority_are_started_in_the_order_in_which_they_were_sent(world: World) {
@@ -121,4 +122,35 @@ async fn replies_that_nobody_reads_in_time_do_not_stop_the_server(world: World) 
     for outcome in futures_util::future::join_all(calls).await {
         assert!(outcome.unwrap() == long);
     }
+}
+
+async fn one_way_messages_that_nobody_takes_are_refused_at_last(world: World) {
+    let world = World { limits: Limits { slots: [2; 4], calls_waiting: 50, ..Limits::default() }, ..world };
+    let (caller, server) = world.pair().await;
+    let (gate, started) = (Arc::new(Semaphore::new(0)), Arc::new(AtomicUsize::new(0)));
+    let there = (gate.clone(), started.clone());
+    server.serve(
+        ServiceId(101),
+        service(move |_, request| {
+            let (gate, started) = there.clone();
+            async move {
+                started.fetch_add(1, SeqCst);
+                gate.acquire().await.unwrap().forget();
+                request
+            }
+        }),
+    );
+    // Something that waits holds its channel up: its reply is missing.
+    let calls = (0..4).map(|_| caller.call(peer(2), ServiceId(101), Priority::Data, message(b""), SOON));
+    let send = async {
+        eventually("two are being served", || started.load(SeqCst) == 2).await;
+        let send = || caller.send(peer(2), ServiceId(101), Priority::Data, message(b""), SOON);
+        let sent = (0..1_000).map_while(|_| send().ok()).count();
+        assert!(sent <= 60, "{sent} were taken and wait");
+        assert!(matches!(send(), Err(Error::Busy(_))));
+        gate.add_permits(sent + 4);
+        eventually("all that were taken are served", || started.load(SeqCst) == sent + 4).await;
+    };
+    let (outcomes, ()) = tokio::join!(futures_util::future::join_all(calls), send);
+    assert!(outcomes.iter().all(Result::is_ok));
 }

@@ -87,8 +87,8 @@ async fn urgent_calls_pass_bulk_that_saturates(world: World) {
         stream.await.unwrap();
     }
     took.sort_unstable();
-    // No figure, only that it is not behind megabytes.
-    assert!(took[25] < Duration::from_millis(250), "{took:?}");
+    // No figure, only that it is not behind megabytes. (The first ones wait for the streams to make their memory.)
+    assert!(took[25] < Duration::from_millis(50), "{took:?}");
 }
 
 async fn all_calls_of_a_node_fail_at_once_when_it_is_declared_down(world: World) {

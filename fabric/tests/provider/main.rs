@@ -5,6 +5,7 @@ mod calls;
 mod cuts;
 mod failure;
 mod flow;
+mod ground;
 mod intruders;
 mod keys;
 mod ledger;

@@ -3,7 +3,8 @@
 //! `version2.hex` holds two conversations, one where the old peer calls and one where it is called: `> bytes` it sends, `< bytes` it must be
 //! told, in records as they are on the wire behind the handshake; `xx*n` is a byte n times. It knows no `Taken`.
 
-use crate::world::{ECHO, Ground, World, eventually, message, peer, service};
+use crate::ground::Ground;
+use crate::world::{ECHO, World, eventually, message, peer, service};
 use base::NodeId;
 use fabric::frame::{HEADER_BYTES, Header, Kind};
 use fabric::setup::{Accepting, Dialling, Identity, Open, Step, Versions, Welcome};

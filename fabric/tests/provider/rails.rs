@@ -8,7 +8,7 @@ use fabric::session::Lane;
 use fabric::{Endpoint, LinkStatus, Priority, RailState, Rights};
 use std::sync::Arc;
 
-on_grounds!([tcp, tcp_authenticated, driven] [
+on_grounds!([tcp, tcp_authenticated, tcp_uring, driven] [
     a_peer_tells_its_rails_and_all_carry_bulk,
     a_rail_that_fails_loses_nothing_and_comes_back,
     calls_of_a_lane_keep_to_one_rail,

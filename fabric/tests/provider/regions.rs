@@ -22,7 +22,9 @@ mod long {
 
 mod cut {
     use super::transfers_survive_cuts_and_arrive_once;
-    crate::world::on_grounds!([tcp, tcp_authenticated, driven][transfers_survive_cuts_and_arrive_once]);
+    crate::world::on_grounds!(
+        [tcp, tcp_authenticated, tcp_uring, driven][transfers_survive_cuts_and_arrive_once]
+    );
 }
 
 pub fn bytes_of(span: &Span) -> Vec<u8> {

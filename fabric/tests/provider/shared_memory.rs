@@ -1,16 +1,18 @@
 //! The way to shared memory: TCP first, which tells the way; then calls switch over, and back when it is gone.
 
+use crate::ground::Ground;
 use crate::ledger::{Kind, Ledger};
 use crate::world::{
-    ECHO, Ground, SOON, World, ask, carrying, eventually, message, on_grounds, over_shm, peer, run, service,
+    ECHO, SOON, World, ask, carrying, eventually, message, on_grounds, over_shm, peer, run, service,
 };
-use fabric::{Provider, RailState};
+use fabric::{Priority, Provider, RailState};
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
 on_grounds!([shm, driven_shm] [
     the_first_link_is_tcp_and_tells_the_way,
+    what_waits_for_a_slot_goes_when_a_better_way_has_come_up_meanwhile,
     calls_go_on_over_tcp_where_the_way_is_blocked,
     garbage_at_the_local_socket_is_refused,
     links_that_end_under_calls_lose_nothing,
@@ -34,6 +36,35 @@ async fn the_first_link_is_tcp_and_tells_the_way(world: World) {
             Provider::Shm => assert!(link.state == RailState::Calls && frames >= 2, "{link:?}"),
             _ => assert!(link.state != RailState::Calls && frames == 0, "{link:?}"),
         }
+    }
+}
+
+/// The replies that made room came over TCP, and only the links that they came by were filled again: what waited for the new home of
+/// the calls waited for ever.
+async fn what_waits_for_a_slot_goes_when_a_better_way_has_come_up_meanwhile(world: World) {
+    let (caller, server) = (world.endpoint(1).await, world.endpoint(2).await);
+    let (open, gate) = tokio::sync::watch::channel(false);
+    server.serve(
+        ECHO,
+        service(move |_, request| {
+            let mut gate = gate.clone();
+            async move {
+                gate.wait_for(|open| *open).await.unwrap();
+                request
+            }
+        }),
+    );
+    caller.set_address(peer(2), server.address());
+    // More than the channel has slots (256), begun before any link is up.
+    let calls = (0..600).map(|_| {
+        let caller = caller.clone();
+        tokio::spawn(async move { caller.call(peer(2), ECHO, Priority::Data, message(b"x"), SOON).await })
+    });
+    let calls: Vec<_> = calls.collect();
+    eventually("shared memory carries", || carrying(&caller, Provider::Shm) > 0).await;
+    open.send_replace(true);
+    for call in calls {
+        call.await.unwrap().unwrap();
     }
 }
 

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
-on_grounds!([tcp, tcp_authenticated, shm, driven][nothing_is_lost_doubled_or_led_astray]);
+on_grounds!([tcp, tcp_authenticated, tcp_uring, shm, driven][nothing_is_lost_doubled_or_led_astray]);
 
 /// How much more memory a run may hold at its end than after its first tenth: books and buffers of the test itself included.
 const GROWTH_BYTES_MAX: usize = 48 << 20;

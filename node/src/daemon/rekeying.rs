@@ -40,7 +40,7 @@ struct Order {
     /// 0: say which change is under way; 1 take, 2 prove, 3 finish.
     #[prost(uint32, tag = "1")]
     step: u32,
-    /// The new key.
+    /// The new key, wrapped under the key that the sender proves.
     #[prost(bytes = "vec", tag = "2")]
     key: Vec<u8>,
 }
@@ -51,7 +51,7 @@ struct State {
     /// Not empty: it failed, and this is why.
     #[prost(string, tag = "1")]
     error: String,
-    /// The key that a change under way leads to; empty: none is.
+    /// The key that a change under way leads to, wrapped under the key that the sender proves; empty: none is.
     #[prost(bytes = "vec", tag = "2")]
     target: Vec<u8>,
 }
@@ -128,7 +128,7 @@ impl Rekeying {
         let mut under_way = None;
         for node in self.alive() {
             let state = self.ask(node, &query).await?;
-            under_way = under_way.or(key_of(&state.target));
+            under_way = under_way.or(self.opened(&state.target));
         }
         match (under_way, wanted) {
             (Some(target), Some(wanted)) if target != wanted => Err(Error::Said(
@@ -145,9 +145,9 @@ impl Rekeying {
 
     /// Has every node that is not DOWN take a step, those included that come meanwhile.
     async fn all_take(&self, step: Step, target: &ClusterKey) -> Result<BTreeSet<NodeId>, Error> {
-        let order = Order { step: step as u32 + 1, key: target.as_bytes().to_vec() };
         let mut done = BTreeSet::new();
         loop {
+            let order = Order { step: step as u32 + 1, key: self.wrapped(target)? };
             let mut todo: Vec<NodeId> = self.alive().difference(&done).copied().collect();
             if todo.is_empty() {
                 return Ok(done);
@@ -195,14 +195,28 @@ impl Rekeying {
             _ => return Err(Error::Said("a step of a newer version".into())),
         };
         if let Some(step) = step {
-            let key = key_of(&order.key).ok_or_else(|| Error::Said("there is no key in the order".into()))?;
+            let key = self.opened(&order.key);
+            let key =
+                key.ok_or_else(|| Error::Said("there is no key in the order that opens here".into()))?;
             self.keyholder.ring().after(step, &key)?.store(&self.state)?;
             self.tell_data().await?;
             self.keyholder.read_again().await?;
             self.tell_heartbeats();
         }
-        let target = self.keyholder.ring().target().map(|key| key.as_bytes().to_vec()).unwrap_or_default();
+        let target =
+            self.keyholder.ring().target().map(|key| self.wrapped(key)).transpose()?.unwrap_or_default();
         Ok(State { error: String::new(), target })
+    }
+
+    /// A key for the eyes of the other nodes, whatever protects the connection: all of them take the key that this one proves.
+    fn wrapped(&self, key: &ClusterKey) -> Result<Vec<u8>, Error> {
+        self.keyholder.ring().current.wrap(key).map_err(Error::said)
+    }
+
+    /// A key that another node wrapped under one that this node takes.
+    fn opened(&self, wrapped: &[u8]) -> Option<ClusterKey> {
+        let keys = self.keyholder.ring().keys();
+        std::iter::once(&keys.current).chain(&keys.also).find_map(|key| key.unwrap_key(wrapped))
     }
 
     /// Has `ssid --data` read the key file. It may be starting just now: then it does so by itself, but only its answer says when.

@@ -1,13 +1,13 @@
 //! Which tests run in the machine, and what they say.
 //!
 //! Invariant: every test of the program `verbs`, and of the fabric's other test programs those with "verbs" in their
-//! name; each is counted once. What takes an emulated machine long waits for `--long`, or to be asked for by name.
+//! name; each is counted once. What takes an emulated machine long waits for `--long`, or to be asked for by name; so does the main job.
 
 use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{ended, one_test};
+use super::{ended, main_job, one_test, skipped};
 use crate::error::Error;
 use crate::place::{self, cargo, root};
 use crate::run::Run;
@@ -46,6 +46,31 @@ struct Program {
 /// The chosen tests.
 pub struct Suite {
     programs: Vec<Program>,
+    main_job: MainJob,
+}
+
+/// Whether the main job is run too.
+enum MainJob {
+    /// Nobody asked for it.
+    Not,
+    /// As the last part.
+    Last(Box<Part>),
+    /// Something is missing here.
+    Skipped(String),
+}
+
+impl MainJob {
+    fn chosen(filters: &[String], long: bool) -> Result<Self, Error> {
+        let is_meant = |filter: &String| main_job::TITLE.contains(filter.as_str());
+        if !(filters.is_empty() && long || filters.iter().any(is_meant)) {
+            return Ok(MainJob::Not);
+        }
+        match main_job::part() {
+            Ok(part) => Ok(MainJob::Last(Box::new(part))),
+            Err(Error::Missing(why)) => Ok(MainJob::Skipped(why)),
+            Err(error) => Err(error),
+        }
+    }
 }
 
 /// True if the fabric has a test program for verbs.
@@ -69,7 +94,7 @@ impl Suite {
     /// Builds the test programs and asks them for their tests.
     pub fn built(filters: &[String], long: bool) -> Result<Self, Error> {
         if !is_there() {
-            return Ok(Self { programs: Vec::new() });
+            return Ok(Self { programs: Vec::new(), main_job: MainJob::Not });
         }
         // Always the whole workspace: with `-p` cargo would build again, with other features.
         let names: String = program_names().iter().map(|name| format!(" --test {name}")).collect();
@@ -87,12 +112,12 @@ impl Suite {
                 programs.push(Program { path, tests });
             }
         }
-        Ok(Self { programs })
+        Ok(Self { programs, main_job: MainJob::chosen(filters, long)? })
     }
 
     /// True if no test was chosen.
     pub fn is_empty(&self) -> bool {
-        self.programs.is_empty()
+        self.programs.is_empty() && matches!(self.main_job, MainJob::Not)
     }
 
     /// What the machine is to run.
@@ -113,14 +138,22 @@ impl Suite {
             ),
             limit,
         });
-        sound.chain(programs).collect()
+        let main_job = match &self.main_job {
+            MainJob::Last(part) => Some(Part::clone(part)),
+            MainJob::Not | MainJob::Skipped(_) => None,
+        };
+        sound.chain(programs).chain(main_job).collect()
     }
 
     /// Counts what came of it.
     pub fn counted(&self, parts: &[Part], outcomes: &[Outcome]) -> Tally {
         let mut all = Tally::default();
         for (at, (part, outcome)) in parts.iter().zip(outcomes).enumerate() {
-            all += if at < SOUND.len() { one_test(part, outcome) } else { many_tests(part, outcome) };
+            let is_program = (SOUND.len()..SOUND.len() + self.programs.len()).contains(&at);
+            all += if is_program { many_tests(part, outcome) } else { one_test(part, outcome) };
+        }
+        if let MainJob::Skipped(why) = &self.main_job {
+            all += skipped(main_job::TITLE, why);
         }
         all
     }
@@ -176,8 +209,8 @@ mod tests {
 
     #[test]
     fn a_test_program_that_tells_no_result_has_failed() {
-        let suite =
-            Suite { programs: vec![Program { path: "/t/verbs-1".into(), tests: vec!["a::b".into()] }] };
+        let programs = vec![Program { path: "/t/verbs-1".into(), tests: vec!["a::b".into()] }];
+        let suite = Suite { programs, main_job: MainJob::Not };
         let parts = suite.parts(true, Duration::from_secs(60));
         assert!(parts[2].line.contains("SSI_TEST_LONG=1 exec '/t/verbs-1'"), "{}", parts[2].line);
         assert!(parts[2].line.ends_with("--exact 'a::b'"), "{}", parts[2].line);
@@ -188,5 +221,20 @@ mod tests {
         assert_eq!(suite.counted(&parts, &outcomes).line(), "2 passed, 1 failed, 0 skipped");
         outcomes[2] = good("nothing");
         assert_eq!(suite.counted(&parts, &outcomes).failed, 1);
+    }
+
+    #[test]
+    fn the_main_job_is_the_last_part_and_one_test() {
+        let part = Part { title: main_job::TITLE.into(), line: "true".into(), limit: Duration::from_secs(1) };
+        let suite = |main_job| Suite { programs: Vec::new(), main_job };
+        let last = suite(MainJob::Last(Box::new(part)));
+        let parts = last.parts(true, Duration::from_secs(60));
+        assert_eq!(parts[2].title, main_job::TITLE);
+        let outcome = |code| Outcome { text: String::new(), code: Some(code) };
+        let outcomes = |code| [outcome(0), outcome(0), outcome(code)];
+        assert_eq!(last.counted(&parts, &outcomes(0)).passed, 3);
+        assert_eq!(last.counted(&parts, &outcomes(1)).failures[0].0, main_job::TITLE);
+        let without = suite(MainJob::Skipped("no MPICH".into()));
+        assert_eq!(without.counted(&[], &[]).line(), "0 passed, 0 failed, 1 skipped");
     }
 }

@@ -23,6 +23,12 @@ const KVM: &str = "kvm";
 /// A translated block cache that the kernel and a test program fit into; one host thread a processor.
 const EMULATED: &str = "tcg,thread=multi,tb-size=512";
 
+/// A kernel that is damaged ends at once, with its reason on the console. The time comes from the processor, as on a real
+/// machine: an emulated one's is even, but the kernel does not believe it, and every look at a timer of the board costs
+/// programs a system call and the emulator its lock.
+const KERNEL_WORDS: &str = "console=ttyS0 quiet loglevel=4 oops=panic panic=-1 mitigations=off nokaslr \
+    random.trust_cpu=on tsc=reliable clocksource=tsc";
+
 /// One processor whose clock is the count of its instructions, one a nanosecond (while it waits, real time). What
 /// is measured inside is then the same on an idle machine and on a busy one. A program that spins until another has done
 /// something would spin for a whole slice of time: only sleeping and one-sided figures make sense.
@@ -162,9 +168,8 @@ impl Machine {
             &self.kernel.join("vmlinux").display().to_string(),
             "-initrd",
             &inside("first-files"),
-            // A kernel that is damaged ends at once, with its reason on the console.
             "-append",
-            "console=ttyS0 quiet loglevel=4 oops=panic panic=-1 mitigations=off nokaslr random.trust_cpu=on",
+            KERNEL_WORDS,
             "-serial",
             &format!("file:{}", inside("console")),
             "-virtfs",

@@ -16,6 +16,7 @@ use fabric::{
     Rights, Role, Security, Service, ServiceId, Wait,
 };
 use std::future::pending;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -28,7 +29,7 @@ const WITHIN: Duration = Duration::from_secs(30);
 const REGION: usize = 64 * MIB;
 const MIB: usize = 1 << 20;
 
-/// `ours.NAME PROVIDER SECURITY WAIT ..`.
+/// `ours.NAME PROVIDER[@ADDRESS] SECURITY WAIT ..`.
 pub fn run(name: &str, words: &[&str]) -> Result<(), Error> {
     let [provider, security, wait, rest @ ..] = words else { return Err("which setting?".into()) };
     let setting = Setting::parse(provider, security, wait)?;
@@ -58,13 +59,17 @@ pub fn run(name: &str, words: &[&str]) -> Result<(), Error> {
 #[derive(Clone, Debug)]
 struct Setting {
     provider: Provider,
+    /// Where this side listens: a device carries only what is set up at its own address.
+    address: IpAddr,
     security: Security,
     wait: Wait,
 }
 
 impl Setting {
     fn parse(provider: &str, security: &str, wait: &str) -> Result<Setting, Error> {
+        let (provider, address) = provider.split_once('@').unwrap_or((provider, "127.0.0.1"));
         Ok(Setting {
+            address: address.parse()?,
             provider: match provider {
                 "tcp" => Provider::Tcp,
                 "shm" => Provider::Shm,
@@ -87,7 +92,7 @@ impl Setting {
     /// The endpoint of this node. The others are found over TCP, whatever carries then.
     fn config(&self, node: u32) -> Result<Config, Error> {
         let key = ClusterKey::from_bytes([7; 32]);
-        let mut config = Config::new(peer(node), "127.0.0.1:0".parse()?, key, "bench");
+        let mut config = Config::new(peer(node), SocketAddr::new(self.address, 0), key, "bench");
         config.security = self.security;
         config.providers = vec![Provider::Tcp];
         if self.provider != Provider::Tcp {

@@ -1,10 +1,10 @@
-//! Two processes that talk to each other for one block: a server on the first core, a driver on the second.
+//! Two processes that talk to each other for one block: a server on the first core, a driver on the second, or both where the kernel likes.
 //!
 //! Invariant: both are started anew for each block, so that nobody spins while another block is taken, and both are gone when
 //! it is over, also after an error.
 
 use super::sample::Sample;
-use super::side::{COUNT, GO, MARK};
+use super::side::{ANY_CORE, COUNT, GO, MARK};
 use crate::Error;
 use crate::areas::own_path;
 use std::io::{BufRead, BufReader, Write};
@@ -21,13 +21,23 @@ const WITHIN: Duration = Duration::from_secs(100);
 pub struct Pair {
     serve: Vec<String>,
     drive: Vec<String>,
+    pinned: bool,
 }
 
 impl Pair {
     /// A pair of these words, which are separated by spaces. Without a server the driver is alone.
     pub fn new(serve: &str, drive: &str) -> Pair {
         let words = |text: &str| text.split_whitespace().map(str::to_owned).collect();
-        Pair { serve: words(serve), drive: words(drive) }
+        Pair { serve: words(serve), drive: words(drive), pinned: true }
+    }
+
+    /// The same on whichever cores: for what the kernel does much work for, on a core that it chooses.
+    pub fn unpinned(self) -> Pair {
+        Pair { pinned: false, ..self }
+    }
+
+    fn core(&self, core: usize) -> Option<usize> {
+        self.pinned.then_some(core)
     }
 
     /// Takes a block: the driver's sample, and in it `cpu` (us) and `allocations` of one call or MiB, of both sides together, and
@@ -45,7 +55,7 @@ impl Pair {
         let mut server = self.server(None)?;
         let mut drive = self.drive.clone();
         drive.extend(server.as_ref().map(|(_, at)| at.clone()).unwrap_or_default());
-        let mut driver = Side::start(DRIVER_CORE, &drive, None)?;
+        let mut driver = Side::start(self.core(DRIVER_CORE), &drive, None)?;
         driver.expect("warm")?;
         let mut used = |word: &str| -> Result<Sample, Error> {
             match &mut server {
@@ -70,7 +80,7 @@ impl Pair {
         let server = self.server(Some(server_log))?;
         let mut drive = self.drive.clone();
         drive.extend(server.as_ref().map(|(_, at)| at.clone()).unwrap_or_default());
-        let mut driver = Side::start(DRIVER_CORE, &drive, Some(driver_log))?;
+        let mut driver = Side::start(self.core(DRIVER_CORE), &drive, Some(driver_log))?;
         driver.expect("warm")?;
         driver.ask(GO)?;
         driver.finish()?;
@@ -81,7 +91,7 @@ impl Pair {
         if self.serve.is_empty() {
             return Ok(None);
         }
-        let mut side = Side::start(0, &self.serve, log)?;
+        let mut side = Side::start(self.core(0), &self.serve, log)?;
         let line = side.line()?;
         let at = line.strip_prefix("at ").ok_or_else(|| format!("{}: {line}", side.name))?;
         let at = at.split_whitespace().map(str::to_owned).collect();
@@ -103,8 +113,8 @@ pub struct Side {
 }
 
 impl Side {
-    /// Starts one on this core, below strace if there is a file for what it counts.
-    pub fn start(core: usize, words: &[String], log: Option<&Path>) -> Result<Side, Error> {
+    /// Starts one on this core, or on any, below strace if there is a file for what it counts.
+    pub fn start(core: Option<usize>, words: &[String], log: Option<&Path>) -> Result<Side, Error> {
         let own = own_path()?;
         let mut command = match log {
             None => Command::new(&own),
@@ -115,7 +125,8 @@ impl Side {
             }
         };
         let dir = tempfile::tempdir()?;
-        command.args(["side", &core.to_string()]).args(words).current_dir(dir.path());
+        let core = core.map_or_else(|| ANY_CORE.to_owned(), |core| core.to_string());
+        command.args(["side", &core]).args(words).current_dir(dir.path());
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
         let output = BufReader::new(child.stdout.take().ok_or("a side without output")?);
         let (sender, lines) = channel();

@@ -1,4 +1,4 @@
-//! One side of a figure: a process of this very binary that serves or drives, pinned to a core.
+//! One side of a figure: a process of this very binary that serves or drives, as a rule pinned to a core.
 //!
 //! Owns what a side and its parent say to each other, a line each: a server tells where it is reached (`at ..`), answers `mark`
 //! with what it has used so far, and ends when its input does. A driver says `warm`, waits for `go` and tells its sample.
@@ -18,10 +18,15 @@ pub const GO: &str = "go";
 /// As [`GO`] and [`MARK`]; requests for memory are counted from here on.
 pub const COUNT: &str = "count";
 
+/// In place of a core: whichever.
+pub const ANY_CORE: &str = "any";
+
 /// Becomes a side: `CORE NAME WORDS..`.
 pub fn run(words: &[&str]) -> Result<(), Error> {
     let [core, name, rest @ ..] = words else { return Err("side CORE NAME ..".into()) };
-    pin(core.parse()?)?;
+    if *core != ANY_CORE {
+        pin(core.parse()?)?;
+    }
     match (*name, rest) {
         ("tcp.serve", [how]) => peers::tcp::serve(how),
         ("tcp.drive", [how, count, at]) => peers::tcp::drive(how, count.parse()?, at),

@@ -150,7 +150,7 @@ proptest! {
             }
             let flushed = side.link.flush(&mut side.reactor);
             // However it is tricked, it comes back.
-            let received = (0..4).try_for_each(|_| side.link.receive(&mut side.reactor, &mut side.seen).map(drop));
+            let received = (0..4).try_for_each(|_| side.link.receive(&mut side.reactor, &mut side.seen, usize::MAX).map(drop));
             let armed = side.link.arm(&mut side.reactor);
             over |= flushed.is_err() || received.is_err() || armed.is_err();
             if over {
@@ -175,7 +175,7 @@ proptest! {
                 }
             });
             let mut rounds = 0;
-            while rounds < 50 && side.link.receive(&mut side.reactor, &mut side.seen).is_ok() {
+            while rounds < 50 && side.link.receive(&mut side.reactor, &mut side.seen, usize::MAX).is_ok() {
                 rounds += 1;
             }
             stop.store(true, SeqCst);

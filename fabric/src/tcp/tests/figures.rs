@@ -66,7 +66,7 @@ fn until(link: &mut TcpLink, reactor: &mut Reactor, count: &mut Count, frames: u
             ready.clear();
             reactor.wait(None, &mut ready).unwrap();
         }
-        while match link.receive(reactor, count) {
+        while match link.receive(reactor, count, usize::MAX) {
             Ok(more) => more,
             Err(_) => return false,
         } {}
@@ -153,7 +153,7 @@ fn writes(way: (Io, bool)) -> Duration {
         let mut count = Count { region: Span::of(&memory, 0, REGION_BYTES), ..Count::default() };
         let mut done = 0;
         let mut ready = Vec::new();
-        while let Ok(more) = link.receive(&mut reactor, &mut count) {
+        while let Ok(more) = link.receive(&mut reactor, &mut count, usize::MAX) {
             while done < count.bytes / MEBIBYTE {
                 done += 1;
                 link.push(empty(Kind::Done));
@@ -190,7 +190,7 @@ fn writes(way: (Io, bool)) -> Duration {
             }
         }
         link.flush(&mut reactor).unwrap();
-        if !link.receive(&mut reactor, &mut count).unwrap()
+        if !link.receive(&mut reactor, &mut count, usize::MAX).unwrap()
             && (link.room() == 0 || pushed >= (count.frames + 8) * MEBIBYTE)
             && count.frames < MEBIBYTES
         {

@@ -136,7 +136,7 @@ fn small_bodies_are_slices_of_one_buffer() {
             ours.link.push(request(0, &[1; 64], b""));
             ours.link.push(request(1, &[2; 64], b""));
             ours.flush();
-            theirs.link.receive(&mut theirs.reactor, &mut keeper).unwrap();
+            theirs.link.receive(&mut theirs.reactor, &mut keeper, usize::MAX).unwrap();
             let distance = keeper.0[1].as_ptr() as usize - keeper.0[0].as_ptr() as usize;
             assert_eq!(distance, 96);
             places.insert(keeper.0[0].as_ptr());

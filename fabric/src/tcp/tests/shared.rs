@@ -33,7 +33,7 @@ impl Many {
         self.reactor.wait(longest, &mut ready).unwrap();
         for ready in ready {
             let at = ready.token.0 as usize;
-            while self.links[at].receive(&mut self.reactor, &mut self.ears[at]).unwrap() {}
+            while self.links[at].receive(&mut self.reactor, &mut self.ears[at], usize::MAX).unwrap() {}
         }
     }
 }
@@ -44,7 +44,7 @@ fn news_of_one_link_that_come_while_another_is_asked_are_not_lost() {
         let mut many = Many::new(io, 2);
         many.turn(None);
         give(&mut many.wires[1], &wire(&[request(1, b"for the second", b"")], false));
-        assert!(!many.links[0].receive(&mut many.reactor, &mut many.ears[0]).unwrap());
+        assert!(!many.links[0].receive(&mut many.reactor, &mut many.ears[0], usize::MAX).unwrap());
         // Whoever sleeps on the reactor's own descriptor is woken.
         let mut watched = [PollFd::new(&many.reactor, PollFlags::IN)];
         assert_eq!(poll(&mut watched, None).unwrap(), 1);

@@ -1,51 +1,92 @@
-//! perftest's programs, a server and a client on one device: the least that RDMA verbs cost.
+//! perftest's programs, a server and a client on a device each: the least that RDMA verbs cost.
 
 use crate::Error;
 use std::io::{BufRead, BufReader};
-use std::net::TcpListener;
+use std::net::{IpAddr, Ipv6Addr, TcpListener};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-/// Which device and which of its addresses both ends use.
+/// A device and its address that an end uses.
 #[derive(Clone, Debug)]
 pub struct Device {
     /// Its name.
     pub name: String,
     /// The index of the address (gid).
-    pub gid: String,
+    pub gid: u32,
+    /// The address.
+    pub address: IpAddr,
 }
 
-/// The first device of this machine, if it has one; on RoCE its address 1 is the one of its IPv4 address.
-pub fn first_device() -> Option<Device> {
-    let mut names: Vec<String> = std::fs::read_dir("/sys/class/infiniband")
-        .ok()?
-        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-        .collect();
-    names.sort_unstable();
-    Some(Device { name: names.into_iter().next()?, gid: "1".to_owned() })
+/// The devices of this machine that have an IP address on their first port, by name.
+pub fn devices() -> Vec<Device> {
+    let entries = std::fs::read_dir("/sys/class/infiniband").into_iter().flatten().flatten();
+    let mut devices: Vec<Device> =
+        entries.filter_map(|entry| found(&entry.path(), entry.file_name().to_str()?)).collect();
+    devices.sort_unstable_by(|one, other| one.name.cmp(&other.name));
+    devices
 }
 
-/// Runs `program` over `iterations` operations of `bytes` bytes: the column of its report that is called `column`.
-pub fn once(
-    program: &str,
-    bytes: usize,
-    iterations: usize,
-    device: &Device,
-    column: &str,
-) -> Result<f64, Error> {
-    let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port().to_string();
-    let command = || {
-        // Its output comes by lines, so that it is seen when the server listens.
-        let mut command = Command::new("stdbuf");
-        command.args(["-oL", program, "-F", "-d", &device.name, "-x", &device.gid, "-p", &port]);
-        command.args(["-s", &bytes.to_string(), "-n", &iterations.to_string()]).stdin(Stdio::null());
-        command
-    };
-    let mut server = Server::start(command())?;
-    let client = command().arg("127.0.0.1").output()?;
-    server.0.wait()?;
-    let report = String::from_utf8_lossy(&client.stdout);
-    let why = || format!("{program}: no {column}: {report}{}", String::from_utf8_lossy(&client.stderr));
-    Ok(read(&report, column).ok_or_else(why)?)
+/// Its first IPv4 address for RoCE version 2, else any that others can reach.
+fn found(path: &Path, name: &str) -> Option<Device> {
+    let port = path.join("ports/1");
+    let told = |part: &str, gid: u32| std::fs::read_to_string(port.join(part).join(gid.to_string())).ok();
+    let table = (0..256).map_while(|gid| Some((gid, told("gids", gid)?)));
+    let usable = table.filter_map(|(gid, text)| {
+        let is_routed = told("gid_attrs/types", gid)?.trim() == "RoCE v2";
+        let address = text.trim().parse::<Ipv6Addr>().ok()?.to_canonical();
+        let is_own = matches!(address, IpAddr::V6(address) if address.is_unicast_link_local());
+        (is_routed && !is_own).then(|| Device { name: name.to_owned(), gid, address })
+    });
+    usable.min_by_key(|device| (device.address.is_ipv6(), device.gid))
+}
+
+/// One of perftest's programs, and what is read of its report.
+pub struct Program {
+    /// Its name.
+    pub name: &'static str,
+    /// Its words, but for those that name the device.
+    pub words: &'static str,
+    /// The column.
+    pub column: &'static str,
+    /// What one of ours is in terms of it.
+    pub times: f64,
+}
+
+impl Program {
+    /// The command lines of both ends, for the reader.
+    pub fn shown(&self, sleeps: bool, ends: &[Device; 2]) -> String {
+        let [server, client] = ends.each_ref().map(|device| self.command(sleeps, device).join(" "));
+        format!("{server}; {client} 127.0.0.1")
+    }
+
+    fn command(&self, sleeps: bool, device: &Device) -> Vec<String> {
+        let mut words = vec![self.name.to_owned()];
+        words.extend(self.words.split_whitespace().map(str::to_owned));
+        words.extend(["-F", "-d", &device.name, "-x", &device.gid.to_string()].map(str::to_owned));
+        // Who measures how fast bytes go looks without pause whatever one says.
+        if sleeps && self.name.ends_with("_lat") {
+            words.push("-e".to_owned());
+        }
+        words
+    }
+
+    /// Runs it once between two devices: the column, as one of ours is counted.
+    pub fn once(&self, sleeps: bool, ends: &[Device; 2]) -> Result<f64, Error> {
+        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port().to_string();
+        let command = |device: &Device| {
+            // Its output comes by lines, so that it is seen when the server listens.
+            let mut command = Command::new("stdbuf");
+            command.arg("-oL").args(self.command(sleeps, device)).args(["-p", &port]).stdin(Stdio::null());
+            command
+        };
+        let mut server = Server::start(command(&ends[0]))?;
+        let client = command(&ends[1]).arg("127.0.0.1").output()?;
+        server.0.wait()?;
+        let report = String::from_utf8_lossy(&client.stdout);
+        let said = String::from_utf8_lossy(&client.stderr);
+        let why = || format!("{}: no {}: {report}{said}", self.name, self.column);
+        Ok(read(&report, self.column).ok_or_else(why)? * self.times)
+    }
 }
 
 /// The last value of a column, which is named by the line that begins with `#bytes`.
