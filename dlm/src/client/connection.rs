@@ -68,14 +68,9 @@ impl Connection {
 }
 
 impl Connection {
-    /// Ends the conversation, also for processes that have inherited it, and waits until the server has taken the locks away.
+    /// As [`Calls::close`].
     pub fn close(self) {
-        let Connection { mut calls, notices } = self;
-        if calls.stream.shutdown(std::net::Shutdown::Write).is_ok() {
-            // Whatever comes, or goes wrong: this is the end.
-            while let Ok(1..) = calls.stream.read(&mut [0; 512]) {}
-        }
-        drop(notices);
+        self.calls.close();
     }
 }
 
@@ -105,6 +100,14 @@ impl Calls {
             let Some(reply) = self.reader.next::<Reply>().map_err(malformed)? else { continue };
             refused(&reply)?;
             return second.ok_or_else(|| Error::Broken(io::Error::other("no second socket came")));
+        }
+    }
+
+    /// Ends the conversation, also for processes that have inherited it, and waits until the server has taken the locks away.
+    pub fn close(mut self) {
+        if self.stream.shutdown(std::net::Shutdown::Write).is_ok() {
+            // Whatever comes, or goes wrong: this is the end.
+            while let Ok(1..) = self.stream.read(&mut [0; 512]) {}
         }
     }
 

@@ -3,12 +3,14 @@
 //! Invariant: every crate of the workspace is in [`FLOORS`] or is one of the [`FREE`].
 
 /// The crates by their folder, and the floor on which each stands.
-pub const FLOORS: [(&str, u32); 10] = [
+pub const FLOORS: [(&str, u32); 12] = [
     ("base", 0),
     ("fabric", 1),
     ("fuse", 1),
     ("membership", 3),
     ("dlm", 4),
+    ("libdlm_lt", 5),
+    ("libdlm", 6),
     ("lustre-like-fs", 5),
     ("pm", 5),
     ("loadlevel", 6),
