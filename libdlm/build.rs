@@ -2,5 +2,6 @@
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
-    println!("cargo:rustc-cdylib-link-arg=-Wl,-soname,libdlm.so.3");
+    // Not `rustc-cdylib-link-arg`: that one also names the libraries that depend on this one.
+    println!("cargo:rustc-link-arg=-Wl,-soname,libdlm.so.3");
 }

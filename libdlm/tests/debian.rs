@@ -77,14 +77,12 @@ fn errors(ended: &Output) -> String {
     String::from_utf8_lossy(&ended.stderr).into_owned()
 }
 
-/// The library that cargo has built beside this test; built now, if only the tests were asked for.
+/// The library that cargo has built for this test.
 fn built(name: &str) -> PathBuf {
     let test = std::env::current_exe().unwrap();
-    let profile = test.ancestors().nth(2).unwrap();
-    let library = profile.join(format!("lib{name}.so"));
-    let deps = profile.join(format!("deps/lib{name}.so"));
-    let found = [library, deps].into_iter().find(|path| path.exists());
-    found.unwrap_or_else(|| panic!("cargo has built no {name} in {}", profile.display()))
+    let library = test.with_file_name(format!("lib{name}.so"));
+    assert!(library.exists(), "cargo has built no {}", library.display());
+    library
 }
 
 /// A lock manager with one table, in a thread that ends with the test.

@@ -40,19 +40,24 @@ static struct lock *fresh(void)
 }
 
 /* Dispatches until the number at `count` is `wanted`. */
-static void until(int fd, int *count, int wanted)
+static void until_at(int line, int fd, int *count, int wanted)
 {
 	struct pollfd pollfd = { fd, POLLIN, 0 };
 	while (*count < wanted) {
-		MUST(poll(&pollfd, 1, 10000) == 1);
+		if (poll(&pollfd, 1, 10000) != 1) {
+			fprintf(stderr, "%s:%d: %d callbacks, not %d\n", __FILE__, line, *count, wanted);
+			exit(1);
+		}
 		MUST(dlm_dispatch(fd) == 0);
 	}
 	MUST(*count == wanted);
 }
 
+#define until(fd, count, wanted) until_at(__LINE__, fd, count, wanted)
+
 static int request(struct lock *lock, uint32_t mode, uint32_t flags, const char *name)
 {
-	return dlm_lock(mode, &lock->lksb, flags, name, strlen(name), 0, ast, lock, bast, NULL);
+	return dlm_lock(mode, &lock->lksb, flags, name, name ? strlen(name) : 0, 0, ast, lock, bast, NULL);
 }
 
 static void granted(struct lock *lock, uint32_t mode, uint32_t flags, const char *name)

@@ -4,9 +4,21 @@
 
 #![allow(unsafe_code)]
 
-use crate::space::{Ask, Callback, Callbacks, Place, Space, Under};
+use crate::space::{Ask, Callback, Callbacks, Place, Space, State, Under};
 use dlm::client::status;
 use dlm::client::wire::{Blocking, Completion, Notice, Told};
+
+impl State {
+    /// The request or conversion that an unlock has ended: nothing else will tell of it.
+    fn overtaken(&mut self, under: &Under, end: &Completion) -> Option<(u64, Under)> {
+        if under.kind != Ask::Unlock || end.status != status::UNLOCKED {
+            return None;
+        }
+        let is_pending = |(_, other): &(&u64, &Under)| other.kind == Ask::Lock && other.lkid == end.lkid;
+        let tag = *self.calls.iter().find(is_pending)?.0;
+        self.calls.remove_entry(&tag)
+    }
+}
 
 fn call(callback: Option<Callback>, argument: Place) {
     if let Some(callback) = callback {
@@ -34,9 +46,13 @@ impl Space {
     fn complete(&self, end: &Completion) {
         let mut state = self.state.lock();
         let Some(under) = state.calls.remove(&end.tag) else { return };
+        let overtaken = state.overtaken(&under, end);
         let callbacks = match under.kind {
             Ask::Lock => under.callbacks,
-            Ask::Unlock => of_unlock(&under, state.locks.get(&end.lkid)),
+            Ask::Unlock => {
+                let pending = overtaken.as_ref().map(|(_, pending)| &pending.callbacks);
+                of_unlock(&under, pending.or_else(|| state.locks.get(&end.lkid)))
+            }
             Ask::Cancel => Callbacks { block: None, ..under.callbacks },
         };
         match (under.kind, end.status, end.mode) {
@@ -53,6 +69,10 @@ impl Space {
         }
         call(callbacks.ast, callbacks.ast_argument);
         self.note_end(end.tag, &under);
+        if let Some((tag, pending)) = overtaken {
+            fill(&pending.callbacks, end);
+            self.note_end(tag, &pending);
+        }
     }
 
     fn note_end(&self, tag: u64, under: &Under) {

@@ -70,7 +70,7 @@ unsafe fn lock(space: &Space, arguments: &LockArguments) -> Result<(), c_int> {
     };
     let before = block.status();
     block.set_status(status::UNDER_WAY);
-    match space.begin(what, Under { kind: Ask::Lock, callbacks, is_awaited: waits }) {
+    match space.begin(what, Under { kind: Ask::Lock, lkid: 0, callbacks, is_awaited: waits }) {
         Ok((tag, lkid)) => {
             if waits {
                 space.wait_for(tag);
@@ -116,7 +116,7 @@ unsafe fn unlock(
     let callbacks =
         Callbacks { ast: None, ast_argument: argument, bast: None, bast_argument: argument, block };
     if flags & LKF_CANCEL != 0 {
-        return cancel(space, lkid, Under { kind: Ask::Cancel, callbacks, is_awaited });
+        return cancel(space, lkid, Under { kind: Ask::Cancel, lkid, callbacks, is_awaited });
     }
     let value = block.and_then(Block::value).filter(|_| Flags(flags).has(Flags::VALBLK));
     // Without a value there is none to write.
@@ -125,7 +125,7 @@ unsafe fn unlock(
     let before = block.map(Block::status);
     block.inspect(|block| block.set_status(status::UNDER_WAY));
     let what = What::Unlock(wire::Unlock { lkid, flags, value });
-    match space.begin(what, Under { kind: Ask::Unlock, callbacks, is_awaited }) {
+    match space.begin(what, Under { kind: Ask::Unlock, lkid, callbacks, is_awaited }) {
         Ok((tag, _)) if is_awaited => space.wait_for(tag),
         Ok(_) => {}
         Err(error) => {
@@ -351,7 +351,7 @@ pub unsafe extern "C" fn dlm_unlock_wait(lkid: u32, flags: u32, lksb: *mut Lksb)
 pub unsafe extern "C" fn dlm_ls_deadlock_cancel(ls: Handle, lkid: u32, _flags: u32) -> c_int {
     let none = Place(null_mut());
     let callbacks = Callbacks { ast: None, ast_argument: none, bast: None, bast_argument: none, block: None };
-    let under = Under { kind: Ask::Cancel, callbacks, is_awaited: false };
+    let under = Under { kind: Ask::Cancel, lkid, callbacks, is_awaited: false };
     outcome(find(ls).and_then(|space| match lkid {
         0 => Err(libc::EINVAL),
         lkid => space.begin(What::DeadlockCancel(lkid), under).map(drop),

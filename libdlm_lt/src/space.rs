@@ -45,6 +45,8 @@ pub(crate) struct Callbacks {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Under {
     pub kind: Ask,
+    /// The lock; 0 until a new one has its number.
+    pub lkid: u32,
     pub callbacks: Callbacks,
     /// Somebody waits for it in [`Space::wait_for`].
     pub is_awaited: bool,
@@ -149,7 +151,12 @@ impl Space {
             state.calls.insert(tag, under);
         }
         match calls.call(tag, what) {
-            Ok(reply) => Ok((tag, reply.lkid)),
+            Ok(reply) => {
+                if let Some(under) = self.state.lock().calls.get_mut(&tag) {
+                    under.lkid = reply.lkid;
+                }
+                Ok((tag, reply.lkid))
+            }
             Err(error) => {
                 self.state.lock().calls.remove(&tag);
                 Err(errno::of(&error))
