@@ -1,7 +1,9 @@
 //! What can be wrong with what a user, a peer or a configuration says.
 
+use std::path::PathBuf;
+
 /// Errors of this crate that are no answer to a request (those are [`crate::Refusal`]s).
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A resource name is empty or too long.
     #[error("a resource name has {length} bytes: give it 1 to 64")]
@@ -19,4 +21,23 @@ pub enum Error {
         /// What is possible.
         most: u32,
     },
+    /// Nobody answers on the lock manager's socket.
+    #[error("no lock manager answers at {}: {source} (is the node started? is this inside the cluster, or is SSI_DLM_SOCKET set?)", path.display())]
+    NoServer {
+        /// The socket.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The lock manager refuses a call.
+    #[error("the lock manager of this node refuses: {}", crate::client::status::words(*status))]
+    Refused {
+        /// Why (see [`crate::client::status`]).
+        status: u32,
+    },
+    /// The conversation with the lock manager broke.
+    #[error(
+        "the conversation with the lock manager of this node broke, and the locks that it was for are gone: {0}"
+    )]
+    Broken(std::io::Error),
 }

@@ -172,6 +172,8 @@ pub enum Gone {
     Fenced(NodeId),
     /// The orphans of a node: nobody will adopt them.
     Orphans(NodeId),
+    /// The orphans of one holder: nobody will adopt them.
+    OrphansOf(Owner),
 }
 
 /// What a table is told.

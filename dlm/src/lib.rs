@@ -3,8 +3,10 @@
 //! Invariant: no two holders of one resource have incompatible modes on anything they have in common; what is granted carries a token that
 //! only grows. See `README.md` for the whole contract.
 //!
-//! The surface: [`Table`] takes [`Event`]s and gives [`Effect`]s. Nothing here reads a clock, a socket or a file.
+//! The surface: [`Table`] takes [`Event`]s and gives [`Effect`]s, and reads no clock, socket or file. [`server`] lets the programs of a node
+//! at it over a local socket, [`client`] is their end.
 
+pub mod client;
 pub mod deadlock;
 mod error;
 mod event;
@@ -18,6 +20,7 @@ pub mod node;
 mod policy;
 mod queue;
 mod resource;
+pub mod server;
 mod slab;
 pub mod table;
 

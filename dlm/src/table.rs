@@ -23,6 +23,7 @@ mod timers;
 mod unlock;
 mod waits;
 
+pub(crate) use admit::{check_conversion, check_request};
 pub use waits::{Edge, Held, HeldUp, LockInfo};
 
 use crate::error::Error;

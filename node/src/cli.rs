@@ -57,6 +57,10 @@ pub enum Verb {
     /// The fabric: links, rates, refused connections.
     #[command(subcommand)]
     Fabric(verb::fabric::Fabric),
+    /// Hold a lock of the cluster around a command, as flock(1) does.
+    Lock(verb::lock::Lock),
+    /// List locks: who holds them, who waits, who waits in a circle.
+    Locks(verb::locks::Locks),
     /// Check a configuration file.
     #[command(subcommand)]
     Config(verb::config::Config),
@@ -157,6 +161,8 @@ impl Cli {
             Verb::Node(verb) => verb.run(dir),
             Verb::Fs(verb) => verb.run(dir),
             Verb::Fabric(verb) => verb.run(dir),
+            Verb::Lock(verb) => verb.run(dir),
+            Verb::Locks(verb) => verb.run(dir),
             Verb::Config(verb) => verb.run(),
             Verb::Man(man) => man.run(),
             Verb::Completion(completion) => completion.run(),
@@ -169,10 +175,18 @@ impl Cli {
 impl Verb {
     /// True for verbs that ask and print, and hold nothing that must be put in order at the end.
     fn only_prints(&self) -> bool {
-        use Verb::{Completion, Config, Fabric, Fastnode, Fs, Loads, Nodes, WherePid};
+        use Verb::{Completion, Config, Fabric, Fastnode, Fs, Loads, Locks, Nodes, WherePid};
         matches!(
             self,
-            Nodes(_) | Loads(_) | Fastnode(_) | WherePid(_) | Fs(_) | Fabric(_) | Config(_) | Completion(_)
+            Nodes(_)
+                | Loads(_)
+                | Locks(_)
+                | Fastnode(_)
+                | WherePid(_)
+                | Fs(_)
+                | Fabric(_)
+                | Config(_)
+                | Completion(_)
         )
     }
 }

@@ -4,6 +4,7 @@ pub mod control;
 pub mod data;
 mod desk;
 mod keyholder;
+mod locks;
 pub mod membership;
 mod rekeying;
 mod report;

@@ -6,6 +6,8 @@ pub mod daemon;
 pub mod fabric;
 pub mod fs;
 pub mod loads;
+pub mod lock;
+pub mod locks;
 pub mod node;
 pub mod nodes;
 pub mod onnode;

@@ -53,6 +53,7 @@ const NEEDS: &[Need] = &[
     Need { what: "kill", package: "procps", purpose: Purpose::Run },
     Need { what: "fuser", package: "psmisc", purpose: Purpose::Run },
     Need { what: "unshare", package: "util-linux", purpose: Purpose::Run },
+    Need { what: "/usr/include/libdlm.h", package: "libdlm-dev", purpose: Purpose::Run },
     Need { what: "mpicc.mpich", package: "libmpich-dev", purpose: Purpose::Run },
     Need { what: "mpiexec.hydra", package: "mpich", purpose: Purpose::Run },
     Need { what: "ssh", package: "openssh-client", purpose: Purpose::Bench },

@@ -30,11 +30,29 @@ fn check_flags(flags: Flags, mode: Mode, has_deadline: bool) -> Result<(), Refus
     check(!flags.has(Flags::EXPEDITE | Flags::NOQUEUE), "EXPEDITE and NOQUEUE")
 }
 
+/// The flags of a new lock, by themselves.
+pub(crate) fn check_request(flags: Flags, mode: Mode, has_deadline: bool) -> Result<(), Refusal> {
+    check_flags(flags, mode, has_deadline)?;
+    check(!flags.has_any(NOT_OF_REQUESTS), "a flag of conversions or unlocks with a new lock")
+}
+
+/// The flags of a conversion from `granted` to `mode`.
+pub(crate) fn check_conversion(
+    flags: Flags,
+    granted: Mode,
+    mode: Mode,
+    has_deadline: bool,
+) -> Result<(), Refusal> {
+    check_flags(flags, mode, has_deadline)?;
+    check(!flags.has_any(NOT_OF_CONVERSIONS), "a flag of new locks or unlocks with a conversion")?;
+    let asks_for_more = granted.may_queue(mode);
+    check(!flags.has(Flags::QUECVT) || asks_for_more, "QUECVT with a conversion that asks for no more")
+}
+
 impl Table {
     /// Where the resource of an admissible request is. `owner`: the owner's place, if he has locks.
     pub(super) fn admit(&self, request: &Request, owner: Option<u32>) -> Result<Place, Refusal> {
-        check_flags(request.flags, request.mode, request.deadline.is_some())?;
-        check(!request.flags.has_any(NOT_OF_REQUESTS), "a flag of conversions or unlocks with a new lock")?;
+        check_request(request.flags, request.mode, request.deadline.is_some())?;
         check(request.scope.is_sound(), "an empty scope, or one that desires less than it requires")?;
         if self.locks.count() >= self.config.locks_max {
             return Err(Refusal::Limit("locks_max"));
@@ -67,10 +85,8 @@ impl Table {
         let lock = &self.locks[index];
         let (State::Granted, Some(granted)) = (lock.state, lock.granted) else { return Err(Refusal::Busy) };
         let flags = convert.flags;
-        check_flags(flags, convert.mode, convert.deadline.is_some())?;
-        check(!flags.has_any(NOT_OF_CONVERSIONS), "a flag of new locks or unlocks with a conversion")?;
+        check_conversion(flags, granted, convert.mode, convert.deadline.is_some())?;
         let queues = granted.may_queue(convert.mode);
-        check(!flags.has(Flags::QUECVT) || queues, "QUECVT with a conversion that asks for no more")?;
         if let Some(scope) = convert.scope {
             check(scope.is_sound() && lock.scope.holds(scope), "a scope that is not within the lock's")?;
             check(scope == lock.scope || !queues, "another scope with a conversion that asks for more")?;

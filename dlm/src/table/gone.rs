@@ -23,14 +23,14 @@ use std::collections::BTreeSet;
 impl Table {
     pub(super) fn gone(&mut self, gone: Gone, effects: &mut Vec<Effect>) {
         let mut locks = match gone {
-            Gone::Holder(owner) => self.possessions(owner),
+            Gone::Holder(owner) | Gone::OrphansOf(owner) => self.possessions(owner),
             Gone::Down { node, .. } | Gone::Fenced(node) | Gone::Orphans(node) => {
                 self.possessions_of_node(node)
             }
         };
         match gone {
             Gone::Holder(_) => locks.retain(|lock| !self.locks[*lock].orphan),
-            Gone::Orphans(_) => locks.retain(|lock| self.locks[*lock].orphan),
+            Gone::Orphans(_) | Gone::OrphansOf(_) => locks.retain(|lock| self.locks[*lock].orphan),
             Gone::Down { .. } | Gone::Fenced(_) => {}
         }
         let mut touched = BTreeSet::new();

@@ -61,6 +61,11 @@ impl Place {
         self.run_dir.join("data.sock")
     }
 
+    /// The socket of the lock manager.
+    pub fn lock_socket(&self) -> PathBuf {
+        self.run_dir.join(crate::config::LOCK_SOCKET)
+    }
+
     /// Asks `ssid`.
     ///
     /// # Errors

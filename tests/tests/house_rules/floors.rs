@@ -10,6 +10,8 @@ pub const FLOORS: &[(&str, u32)] = &[
     ("replog", 2),
     ("membership", 3),
     ("dlm", 4),
+    ("libdlm_lt", 5),
+    ("libdlm", 6),
     ("lustre-like-fs", 5),
     ("pm", 5),
     ("loadlevel", 6),

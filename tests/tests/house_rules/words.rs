@@ -5,12 +5,15 @@
 use super::source::{Source, has_word};
 
 /// Files and folders in which `unsafe` may stand.
-const UNSAFE_PLACES: [&str; 11] = [
+const UNSAFE_PLACES: [&str; 13] = [
     "fabric/src/region/memory.rs",
     "fabric/src/shm/sys.rs",
     "fabric/src/tcp/sys.rs",
     "fabric/src/tcp/sys/",
     "fabric/src/verbs/",
+    // A C interface is nothing else.
+    "libdlm/src/",
+    "libdlm_lt/src/",
     "pm/src/sys/",
     "node/src/sys.rs",
     "xtask/src/sys.rs",

@@ -224,6 +224,7 @@ impl Spec {
             Gone::Holder(owner) => lock.owner == owner && !lock.orphan,
             Gone::Down { node, .. } | Gone::Fenced(node) => lock.owner.node == node,
             Gone::Orphans(node) => lock.owner.node == node && lock.orphan,
+            Gone::OrphansOf(owner) => lock.owner == owner && lock.orphan,
         };
         for key in self.locks.iter().filter(|lock| concerned(lock)).map(|lock| lock.key).collect::<Vec<_>>() {
             let lock = self.lock(key).unwrap().clone();
@@ -232,7 +233,7 @@ impl Spec {
                 Gone::Down { until, .. } => {
                     lock.lasting.has(Flags::GUARD) && mode != Mode::NL && until.0 > self.now
                 }
-                Gone::Fenced(_) | Gone::Orphans(_) => false,
+                Gone::Fenced(_) | Gone::Orphans(_) | Gone::OrphansOf(_) => false,
             });
             if lock.held_over && stays {
                 continue;
@@ -247,7 +248,7 @@ impl Spec {
                 _ if !stays => self.locks.retain(|lock| lock.key != key),
                 Gone::Holder(_) => self.at(key).orphan = true,
                 Gone::Down { until, .. } => (self.at(key).held_over, self.at(key).until) = (true, until.0),
-                Gone::Fenced(_) | Gone::Orphans(_) => {}
+                Gone::Fenced(_) | Gone::Orphans(_) | Gone::OrphansOf(_) => {}
             }
             if stays {
                 self.at(key).pending = None;
