@@ -164,6 +164,14 @@ static void waits(void)
 	MUST(dlm_lock_wait(LKM_PRMODE, &two, LKF_NOQUEUE, "waits", 5, 0, NULL, NULL, NULL) == 0 && two.sb_status == 0);
 	MUST(dlm_unlock_wait(one.sb_lkid, 0, &one) == 0 && one.sb_status == EUNLOCK);
 	MUST(dlm_unlock_wait(two.sb_lkid, 0, &two) == 0 && two.sb_status == EUNLOCK);
+
+	/* What comes together with the end that is waited for is not lost. */
+	struct lock *next = fresh();
+	MUST(dlm_lock_wait(LKM_EXMODE, &one, 0, "waits", 5, 0, NULL, NULL, NULL) == 0 && one.sb_status == 0);
+	MUST(request(next, LKM_EXMODE, 0, "waits") == 0);
+	MUST(dlm_unlock_wait(one.sb_lkid, 0, &one) == 0 && one.sb_status == EUNLOCK);
+	until(dlm_get_fd(), &next->asts, 1);
+	MUST(next->lksb.sb_status == 0);
 }
 
 static void spaces(void)

@@ -93,6 +93,12 @@ impl Space {
             let _ = self.pump(true);
             state = self.state.lock();
         }
+        let is_nobodys = state.thread.is_none();
+        drop(state);
+        if is_nobodys {
+            // What came in one piece with the end is not to be seen at the descriptor any more.
+            let _ = self.dispatch();
+        }
     }
 
     /// Has a thread of its own call the callbacks from now on.
