@@ -24,7 +24,7 @@ const TRANSACTION_VARIABLE: &str = "SSI_LOCK_TRANSACTION";
 /// Exit code if the command cannot be run, as flock(1) has it (EX_UNAVAILABLE).
 const CANNOT_RUN: u8 = 69;
 
-/// Hold a lock of the cluster around a command, as flock(1) does.
+/// Hold a lock around a command, as flock(1) does; so far among the processes of one node.
 #[derive(Debug, Args)]
 #[command(
     override_usage = "ssi lock [OPTIONS] NAME COMMAND [ARGUMENT]...\n       ssi lock [OPTIONS] NAME -c COMMAND\n       \
@@ -64,7 +64,7 @@ pub struct Lock {
     /// The lockspace: names in different ones have nothing to do with each other.
     #[arg(long, value_name = "SPACE", default_value = OPEN_SPACE)]
     space: OsString,
-    /// The lock: 1 to 64 bytes, the same on all nodes.
+    /// The lock: 1 to 64 bytes.
     name: OsString,
     /// The command and its arguments.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
