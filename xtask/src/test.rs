@@ -32,6 +32,8 @@ const BUDGETS: &[(&str, u64)] = &[
     ("replog", 45),
     ("membership", 45),
     ("dlm", 40),
+    ("libdlm_lt", 10),
+    ("libdlm", 30),
     ("lustre-like-fs", 60),
     ("pm", 90),
     ("loadlevel", 15),
