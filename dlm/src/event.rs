@@ -59,6 +59,8 @@ pub struct Config {
     pub queue_max: u32,
     /// How long an empty resource tells of a writer's death.
     pub loss_kept: Duration,
+    /// A wait that lasts longer is looked at for deadlocks.
+    pub patience: Duration,
     /// Seed of the hashes of names: nobody who may choose names should know it. No effect depends on it.
     pub seed: u64,
 }
@@ -71,6 +73,7 @@ impl Default for Config {
             locks_per_owner: 65_536,
             queue_max: 65_536,
             loss_kept: Duration::from_secs(60),
+            patience: Duration::from_secs(1),
             seed: 0,
         }
     }

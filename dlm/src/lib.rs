@@ -38,3 +38,7 @@ pub use node::Node;
 pub use policy::{Policy, Scope, Span};
 pub use resource::Value;
 pub use table::Table;
+
+#[cfg(test)]
+#[path = "../tests/sim/mod.rs"]
+mod sim;

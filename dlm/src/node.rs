@@ -12,6 +12,7 @@
 //! Invariants: a token's mode as its holder knows it is never stronger than at its master: it is lowered here first and raised there first. So
 //! whatever copies survive are compatible with each other. A tree has one master in one era.
 
+mod canary;
 mod cluster;
 mod directory;
 mod master;
@@ -19,6 +20,7 @@ mod recovery;
 mod tokens;
 mod users;
 
+pub use canary::Canary;
 pub use cluster::{Member, MemberState, PARTITIONS, partition};
 
 use crate::error::Error;
@@ -108,6 +110,7 @@ pub struct Node {
     inbox: VecDeque<Envelope>,
     early: Vec<Envelope>,
     out: Vec<Effect>,
+    canary: Canary,
 }
 
 impl Node {
@@ -136,6 +139,7 @@ impl Node {
             inbox: VecDeque::new(),
             early: Vec::new(),
             out: Vec::new(),
+            canary: Canary::None,
         })
     }
 

@@ -2,11 +2,11 @@
 //!
 //! Invariant: the oracle knows only what users ask and are told, who is dead, and who is fenced; nothing of how it came about.
 
-use crate::users::{GUARDED, bytes};
+use super::users::{Doing, GUARDED, User, bytes};
+use crate::mode::{ValueMove, value_move};
+use crate::{Event, Flags, Grant, Key, Mode, Owner, Refusal};
 use base::{Epoch, NodeId, Time};
-use dlm::mode::{ValueMove, value_move};
-use dlm::{Event, Grant, Key, Mode, Owner};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 #[derive(Clone, Copy, Debug)]
 struct Hold {
@@ -32,6 +32,9 @@ pub struct Oracle {
     values: BTreeMap<Key, Truth>,
     /// Nodes that are declared DOWN, and until when what they hold counts.
     dead: BTreeMap<NodeId, Time>,
+    /// Who says that it is master, in which era, and of what.
+    masters: BTreeMap<Key, BTreeMap<NodeId, Epoch>>,
+    trees: BTreeMap<NodeId, BTreeSet<Key>>,
     pub grants: u64,
     pub values_read: u64,
 }
@@ -43,12 +46,13 @@ impl Oracle {
         match event {
             Event::Convert(convert) => {
                 hold.relies_on = hold.mode.meet(convert.mode);
-                if value_move(Some(hold.mode), convert.mode) == ValueMove::Write {
+                let writes = value_move(Some(hold.mode), convert.mode) == ValueMove::Write;
+                if writes && convert.flags.has(Flags::VALBLK) {
                     self.values.insert(key, Truth { value, ..Truth::default() });
                 }
             }
-            Event::Unlock(_) => {
-                if hold.mode.writes_value() {
+            Event::Unlock(unlock) => {
+                if hold.mode.writes_value() && unlock.flags.has(Flags::VALBLK) {
                     self.values.insert(key, Truth { value, ..Truth::default() });
                 }
                 self.holds.entry(key).or_default().remove(&owner);
@@ -65,17 +69,25 @@ impl Oracle {
         }
     }
 
-    pub fn refused(&mut self, key: Key, owner: Owner) {
-        if let Some(hold) = self.holds.entry(key).or_default().get_mut(&owner) {
+    /// A refusal: a victim must have been in a circle of waits.
+    pub fn refused(&mut self, key: Key, user: &User, why: Refusal, mode: Option<Mode>) -> Result<(), String> {
+        let is_new = user.doing == Doing::Requesting;
+        if let Some(hold) = self.holds.entry(key).or_default().get_mut(&user.owner) {
             hold.relies_on = hold.mode;
+            if mode != Some(hold.mode) && !is_new {
+                return Err(format!("{user:?} has {mode:?} and {hold:?} after {why}"));
+            }
+        }
+        match why {
+            Refusal::Deadlock if !user.was_in_circle => Err(format!("a false victim: {user:?}")),
+            Refusal::Deadlock | Refusal::Again | Refusal::TimedOut | Refusal::Cancelled => Ok(()),
+            why => Err(format!("{user:?} is refused: {why}")),
         }
     }
 
     pub fn granted(&mut self, now: Time, key: Key, grant: &Grant) -> Result<(), String> {
-        let until = self.dead.get(&grant.owner.node).copied();
-        if until.is_some_and(|until| key.lockspace != GUARDED || until <= now) {
-            // A cut-off node that goes on granting to its own users: it has ended itself before it was declared DOWN.
-            return Ok(());
+        if self.dead.contains_key(&grant.owner.node) {
+            return Err(format!("{key:?}: {grant:?} on a node that is DOWN"));
         }
         self.grants += 1;
         let holds = self.holds.entry(key).or_default();
@@ -86,7 +98,7 @@ impl Oracle {
             }
         }
         let (mode, relies_on) = (grant.mode, grant.mode);
-        holds.insert(grant.owner, Hold { mode, relies_on, until });
+        holds.insert(grant.owner, Hold { mode, relies_on, until: None });
         for mode in Mode::ALL {
             let last = self.tokens.get(&(key, mode)).copied().unwrap_or(0);
             if !mode.goes_with(grant.mode) && last >= grant.token {
@@ -120,6 +132,7 @@ impl Oracle {
 
     /// A node's users are gone; what guards storage counts until `until`.
     pub fn node_gone(&mut self, node: NodeId, until: Time) {
+        self.masters_nothing(node);
         self.dead.insert(node, until);
         for (key, holds) in &mut self.holds {
             for (_, hold) in
@@ -148,12 +161,48 @@ impl Oracle {
         self.dead.remove(&node);
     }
 
-    pub fn masters(&self, masters: &[(Epoch, Key, NodeId)]) -> Result<(), String> {
-        for pair in masters.windows(2) {
-            if pair[0].0 == pair[1].0 && pair[0].1 == pair[1].1 {
-                return Err(format!("two masters in one era: {pair:?}"));
+    /// A user's process has ended.
+    pub fn user_gone(&mut self, owner: Owner) {
+        let had: Vec<(Key, Mode)> = self
+            .holds
+            .iter_mut()
+            .filter_map(|(key, holds)| holds.remove(&owner).map(|hold| (*key, hold.mode)))
+            .collect();
+        for (key, mode) in had {
+            if mode.writes_value() {
+                self.values.entry(key).or_default().is_lost = true;
+            }
+            self.forget(key);
+        }
+    }
+
+    /// What a node says that it is master of: nobody else of its era says so.
+    pub fn masters(
+        &mut self,
+        node: NodeId,
+        era: Epoch,
+        trees: impl Iterator<Item = Key>,
+    ) -> Result<(), String> {
+        let now: BTreeSet<Key> = trees.collect();
+        let before = self.trees.entry(node).or_default();
+        for key in before.difference(&now) {
+            self.masters.get_mut(key).and_then(|masters| masters.remove(&node));
+        }
+        for key in &now {
+            let masters = self.masters.entry(*key).or_default();
+            masters.insert(node, era);
+            if let Some((other, _)) = masters.iter().find(|(other, of)| **other != node && **of == era) {
+                return Err(format!("{key:?} has two masters in era {era}: {node} and {other}"));
             }
         }
+        *before = now;
         Ok(())
+    }
+
+    /// A life has ended: it is master of nothing.
+    fn masters_nothing(&mut self, node: NodeId) {
+        for key in self.trees.remove(&node).unwrap_or_default() {
+            self.masters.get_mut(&key).and_then(|masters| masters.remove(&node));
+        }
     }
 }

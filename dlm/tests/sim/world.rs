@@ -1,54 +1,84 @@
-//! The world: nodes, the network between them, their users, their deaths; one clock.
+//! The world: machines, the network between them, their users, their deaths.
 //!
-//! Invariant: messages of one node to another arrive in their order; views arrive at each node in theirs. All chance comes from the seed.
+//! Invariant: the same seed gives the same run, told or not. Views arrive at each node in their order. All chance comes from the seed.
 
-use crate::oracle::Oracle;
-use crate::users::{Doing, GUARDED, User};
+mod faults;
+mod machine;
+mod network;
+
+use super::circles;
+use super::oracle::Oracle;
+use super::users::{Doing, GUARDED, Habit, User};
+use crate::node::{Canary, Config, Effect, Event, Member, MemberState};
+use crate::{Effect as Told, Envelope, Key, Node, Refusal};
 use base::{Epoch, Incarnation, NodeId, Prng, Time};
-use dlm::node::{Config, Effect, Event, Member, MemberState};
-use dlm::{Effect as Told, Envelope, Key, Node};
+use faults::Fault;
+use machine::{Clock, DRIFT_MAX, Machine};
+use network::Network;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-const USERS: u64 = 3;
+/// How long the dead may touch storage after they were declared DOWN. Nodes reckon with more: their clocks drift.
 const LEASE: u64 = 20_000;
 /// Until when users begin anything new, and faults happen.
 const BUSY: u64 = 60_000;
-const STEPS_MAX: usize = 400_000;
+/// After that nothing may go on.
+const REST_BY: u64 = 1_000_000;
+/// A wait that lasts longer is looked at for deadlocks.
+pub const PATIENCE: u64 = 3_000;
+const HISTORY_LINES: usize = 600;
 
-#[derive(Clone, Copy)]
+/// What may happen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Weather {
+    /// Crashes and cuts.
+    Deaths,
+    /// All there is.
+    Storm,
+}
+
+#[derive(Clone, Copy, Debug)]
 pub struct Plan {
     pub nodes: u32,
+    /// Users of a node.
+    pub users: u64,
     pub faults: u32,
+    pub weather: Weather,
+    pub habit: Habit,
+    /// Resources.
+    pub keys: u64,
     /// Tokens and trees that a node keeps unused.
     pub idle_max: usize,
+    pub canary: Canary,
 }
 
 impl Default for Plan {
     fn default() -> Plan {
-        Plan { nodes: 3, faults: 0, idle_max: 3 }
+        Plan {
+            nodes: 3,
+            users: 3,
+            faults: 0,
+            weather: Weather::Deaths,
+            habit: Habit::One,
+            keys: 6,
+            idle_max: 3,
+            canary: Canary::None,
+        }
     }
 }
 
-enum Happening {
-    Arrives { to: NodeId, envelope: Box<Envelope> },
+pub enum Happening {
+    Arrives { to: NodeId, to_life: Incarnation, envelope: Box<Envelope> },
     View { to: NodeId, epoch: Epoch, members: Vec<Member> },
     UserActs { node: NodeId, user: usize },
-    Tick(NodeId),
-    Dies { node: NodeId, is_cut: bool },
+    UserCancels { node: NodeId, tag: u64 },
+    Tick(NodeId, Incarnation),
+    Fault { node: NodeId, fault: Fault },
+    LeaseEnds(NodeId, Incarnation),
+    GoesOn(NodeId, Incarnation),
     Declared(NodeId),
     Fenced(NodeId),
     Returns(NodeId),
-}
-
-struct Machine {
-    node: Node,
-    life: Incarnation,
-    users: Vec<User>,
-    /// Runs; a machine that is cut off runs too.
-    runs: bool,
-    is_cut: bool,
-    last_tick: Option<Time>,
 }
 
 pub struct World {
@@ -60,15 +90,23 @@ pub struct World {
     machines: BTreeMap<NodeId, Machine>,
     members: BTreeMap<NodeId, Member>,
     epoch: Epoch,
-    last_arrival: BTreeMap<(NodeId, NodeId), Time>,
+    network: Network,
     last_view: BTreeMap<NodeId, Time>,
     oracle: Oracle,
     last_tag: u64,
-    history: VecDeque<String>,
+    last_holder: u64,
+    /// When something last went wrong, or changed.
+    disturbed: Time,
+    users_acted: bool,
+    oldest_circle: Option<Time>,
+    /// Messages between nodes.
+    pub messages: u64,
+    pub victims: u64,
+    history: Option<VecDeque<String>>,
 }
 
 impl World {
-    pub fn new(seed: u64, plan: Plan) -> World {
+    pub fn new(seed: u64, plan: Plan, is_told: bool) -> World {
         let mut world = World {
             plan,
             prng: Prng::new(seed),
@@ -78,22 +116,23 @@ impl World {
             machines: BTreeMap::new(),
             members: BTreeMap::new(),
             epoch: Epoch(0),
-            last_arrival: BTreeMap::new(),
+            network: Network::default(),
             last_view: BTreeMap::new(),
             oracle: Oracle::default(),
             last_tag: 0,
-            history: VecDeque::new(),
+            last_holder: 0,
+            disturbed: Time(0),
+            users_acted: false,
+            oldest_circle: None,
+            messages: 0,
+            victims: 0,
+            history: is_told.then(VecDeque::new),
         };
         for node in 1..=plan.nodes {
             world.start(NodeId(node), Incarnation(1));
         }
         world.agree();
-        for _ in 0..plan.faults {
-            let node = NodeId(1 + world.prng.below(u64::from(plan.nodes)) as u32);
-            let is_cut = world.prng.one_in(3);
-            let when = 1_000 + world.prng.below(BUSY - 2_000);
-            world.later(when, Happening::Dies { node, is_cut });
-        }
+        world.plan_faults();
         world
     }
 
@@ -103,14 +142,15 @@ impl World {
     }
 
     pub fn history(&self) -> String {
-        self.history.iter().map(|line| format!("{line}\n")).collect()
+        self.history.iter().flatten().map(|line| format!("{line}\n")).collect()
     }
 
-    fn note(&mut self, line: String) {
-        if self.history.len() > 400 {
-            self.history.pop_front();
+    fn note(&mut self, line: impl FnOnce() -> String) {
+        let Some(history) = &mut self.history else { return };
+        if history.len() >= HISTORY_LINES {
+            history.pop_front();
         }
-        self.history.push_back(format!("{} {line}", self.now.0));
+        history.push_back(format!("{} {}", self.now.0, line()));
     }
 
     fn later(&mut self, length: u64, happening: Happening) {
@@ -123,58 +163,61 @@ impl World {
     }
 
     fn start(&mut self, node: NodeId, life: Incarnation) {
+        let patience = Duration::from_nanos(PATIENCE);
         let config = Config {
             node,
             life,
-            table: dlm::Config::default(),
+            table: crate::Config { patience, ..crate::Config::default() },
             tokens_idle_max: self.plan.idle_max,
             trees_idle_max: self.plan.idle_max,
             guarded: BTreeSet::from([GUARDED]),
-            lease: Duration::from_nanos(LEASE),
+            lease: Duration::from_nanos(LEASE + LEASE * 3 * DRIFT_MAX / 1_000_000),
         };
-        let users = (0..USERS).map(|holder| User::new(node, u64::from(node.0) * 100 + holder)).collect();
-        let core = Node::new(config).unwrap();
-        let machine = Machine { node: core, life, users, runs: true, is_cut: false, last_tick: None };
+        let mut core = Node::new(config).unwrap();
+        core.infect(self.plan.canary);
+        let (habit, keys, first) = (self.plan.habit, self.plan.keys, self.last_holder + 1);
+        self.last_holder += self.plan.users;
+        let users = (first..=self.last_holder).map(|holder| User::new(node, holder, habit, keys)).collect();
+        let machine = Machine {
+            node: core,
+            life,
+            clock: Clock::new(&mut self.prng),
+            users,
+            runs: true,
+            is_deaf: false,
+            is_mute: false,
+            is_paused: false,
+            held: VecDeque::new(),
+            next_tick: None,
+            epoch: Epoch(0),
+        };
         self.machines.insert(node, machine);
         self.members.insert(node, Member { node, life, state: MemberState::Alive });
-        for user in 0..USERS as usize {
+        for user in 0..self.plan.users as usize {
             let when = self.prng.below(2_000);
             self.later(when, Happening::UserActs { node, user });
         }
     }
 
-    /// A new view, told to everybody who runs and is in it, at different times.
-    fn agree(&mut self) {
-        self.epoch = self.epoch.next();
-        let members: Vec<Member> = self.members.values().copied().collect();
-        self.note(format!("view {}: {members:?}", self.epoch));
-        for member in members.iter().filter(|member| member.state == MemberState::Alive) {
-            let delay = 1 + self.prng.below(800);
-            let last = self.last_view.get(&member.node).copied().unwrap_or_default();
-            let when = Time((self.now.0 + delay).max(last.0 + 1));
-            self.last_view.insert(member.node, when);
-            let (to, epoch) = (member.node, self.epoch);
-            self.at(when, Happening::View { to, epoch, members: members.clone() });
-        }
-    }
-
+    /// Until everything is at rest.
     pub fn run(&mut self) -> Result<(), String> {
-        for _ in 0..STEPS_MAX {
-            let Some(((when, _), happening)) = self.agenda.pop_first() else { return self.at_rest() };
+        while let Some(((when, _), happening)) = self.agenda.pop_first() {
+            if when.0 > REST_BY {
+                return Err(format!("no rest: {}", self.at_rest().err().unwrap_or_default()));
+            }
             self.now = when;
             self.happen(happening)?;
-            self.masters()?;
+            self.circles()?;
         }
-        Err(format!("no rest after {STEPS_MAX} steps"))
+        self.at_rest()
     }
 
     fn at_rest(&self) -> Result<(), String> {
-        for machine in self.machines.values().filter(|machine| machine.runs) {
-            if let Some(user) = machine.users.iter().find(|user| user.doing != Doing::Nothing) {
-                return Err(format!(
-                    "at rest, and not served: {user:?}\n{}",
-                    self.tokens(&user.key.unwrap())
-                ));
+        for (id, machine) in self.machines.iter().filter(|(_, machine)| machine.runs) {
+            let busy = |user: &&User| user.doing != Doing::Nothing || !user.held.is_empty();
+            if let Some(user) = machine.users.iter().find(busy) {
+                let key = user.key.unwrap();
+                return Err(format!("{id} at rest, and not served: {user:?}\n{}", self.tokens(&key)));
             }
         }
         Ok(())
@@ -186,109 +229,138 @@ impl World {
     }
 
     fn happen(&mut self, happening: Happening) -> Result<(), String> {
+        let Some(happening) = self.unless_paused(happening) else { return Ok(()) };
         match happening {
-            Happening::Arrives { to, envelope } => {
-                let is_cut = |node: &NodeId| self.machines.get(node).is_none_or(|m| m.is_cut);
-                if is_cut(&to) || is_cut(&envelope.from) {
+            Happening::Arrives { to, to_life, envelope } => {
+                let receiver = &self.machines[&to];
+                if receiver.life != to_life || receiver.is_deaf {
                     return Ok(());
                 }
                 self.show(to, Event::Message(*envelope))
             }
-            Happening::View { to, epoch, members } => {
-                // Not for an earlier life.
-                let life = self.machines.get(&to).map(|machine| machine.life);
-                if members.iter().any(|member| member.node == to && Some(member.life) == life) {
-                    self.show(to, Event::View { epoch, members })?;
-                }
-                Ok(())
-            }
+            Happening::View { to, epoch, members } => self.view(to, epoch, members),
             Happening::UserActs { node, user } => self.user_acts(node, user),
-            Happening::Tick(node) => {
-                if let Some(machine) = self.machines.get_mut(&node) {
-                    machine.last_tick = None;
+            Happening::UserCancels { node, tag } => self.user_cancels(node, tag),
+            Happening::Tick(node, life) => {
+                let machine = self.machines.get_mut(&node).unwrap();
+                if machine.life != life {
+                    return Ok(());
                 }
+                machine.next_tick = None;
                 self.show(node, Event::Tick)
             }
-            Happening::Dies { node, is_cut } => {
-                self.dies(node, is_cut);
+            Happening::Fault { node, fault } => self.fault(node, fault),
+            Happening::LeaseEnds(node, life) => {
+                if self.machines[&node].life == life {
+                    self.ends(node);
+                }
                 Ok(())
             }
+            Happening::GoesOn(node, life) => self.goes_on(node, life),
             Happening::Declared(node) => {
-                if let Some(member) = self.members.get_mut(&node) {
-                    member.state = MemberState::Down;
-                }
-                self.oracle.node_gone(node, Time(self.now.0 + LEASE));
-                self.agree();
+                self.declared(node);
                 Ok(())
             }
             Happening::Fenced(node) => {
-                if let Some(machine) = self.machines.get_mut(&node) {
-                    machine.runs = false;
-                }
-                if let Some(member) = self.members.get_mut(&node) {
-                    member.state = MemberState::Fenced;
-                }
-                self.oracle.fenced(node);
-                self.agree();
+                self.fenced(node);
                 Ok(())
             }
             Happening::Returns(node) => {
-                self.oracle.returns(node);
-                let life = self.machines[&node].life;
-                self.start(node, Incarnation(life.0 + 1));
-                self.agree();
+                self.returns(node);
                 Ok(())
             }
         }
     }
 
-    fn dies(&mut self, node: NodeId, is_cut: bool) {
-        let alive = self.members.values().filter(|member| member.state == MemberState::Alive).count();
-        let machine = self.machines.get_mut(&node).unwrap();
-        if !machine.runs || machine.is_cut || alive <= 2 {
-            return;
+    /// What happens to a paused machine is kept for it; a message that never arrives is not.
+    fn unless_paused(&mut self, happening: Happening) -> Option<Happening> {
+        let node = match &happening {
+            Happening::Arrives { to, envelope, .. } => {
+                if !self.network.is_heard(self.now, (envelope.from, envelope.life), *to) {
+                    return None;
+                }
+                to
+            }
+            Happening::View { to, .. } => to,
+            Happening::UserActs { node, .. } | Happening::UserCancels { node, .. } => node,
+            Happening::Tick(node, _) => node,
+            _ => return Some(happening),
+        };
+        match self.machines.get_mut(node) {
+            Some(machine) if machine.is_paused && machine.runs => {
+                machine.held.push_back(happening);
+                None
+            }
+            _ => Some(happening),
         }
-        machine.is_cut = true;
-        machine.runs = is_cut;
-        self.note(format!("{node} is {}", if is_cut { "cut off" } else { "dead" }));
-        let declared = 500 + self.prng.below(1_500);
-        self.later(declared, Happening::Declared(node));
-        let fenced = declared + 1 + self.prng.below(LEASE / 2);
-        self.later(fenced, Happening::Fenced(node));
-        if self.prng.one_in(2) {
-            let returns = fenced + 1 + self.prng.below(10_000);
-            self.later(returns, Happening::Returns(node));
+    }
+
+    /// Not for an earlier life, and not for the deaf. Now and then it comes twice.
+    fn view(&mut self, to: NodeId, epoch: Epoch, members: Vec<Member>) -> Result<(), String> {
+        let machine = self.machines.get_mut(&to).unwrap();
+        let is_in_it = members.iter().any(|member| member.node == to && member.life == machine.life);
+        if machine.is_deaf || !is_in_it || epoch < machine.epoch {
+            return Ok(());
         }
+        let is_first = machine.epoch < epoch;
+        machine.epoch = epoch;
+        if is_first && self.prng.one_in(8) {
+            let again = self.prng.below(500);
+            self.later(again, Happening::View { to, epoch, members: members.clone() });
+        }
+        self.show(to, Event::View { epoch, members })
     }
 
     fn user_acts(&mut self, node: NodeId, user: usize) -> Result<(), String> {
         let last = self.now.0 > BUSY;
         self.last_tag += 1;
         let (tag, now) = (self.last_tag, self.now);
-        let Some(machine) = self.machines.get_mut(&node).filter(|machine| machine.runs && !machine.is_cut)
-        else {
+        let Some(machine) = self.machines.get_mut(&node).filter(|machine| machine.runs) else {
             return Ok(());
         };
+        let clock = machine.clock.shows(now);
+        self.users_acted = true;
         let acting = &mut machine.users[user];
-        let Some(event) = acting.step(&mut self.prng, now, tag, tag, last) else { return Ok(()) };
-        let (key, owner) = (acting.key.unwrap(), acting.owner);
+        let Some(event) = acting.step(&mut self.prng, now, clock, tag, last) else { return Ok(()) };
+        let (key, owner, waits) = (acting.key.unwrap(), acting.owner, acting.waits());
         self.oracle.asks(key, owner, &event, tag);
-        self.note(format!("{node} user {event:?}"));
+        self.note(|| format!("{node} user {event:?}"));
+        if waits && self.plan.weather == Weather::Storm && self.prng.one_in(8) {
+            let patience = self.prng.below(6_000);
+            self.later(patience, Happening::UserCancels { node, tag });
+        }
+        // Before it is shown: what closes a circle may be refused at once.
+        self.circles()?;
+        self.show(node, Event::User(event))
+    }
+
+    fn user_cancels(&mut self, node: NodeId, tag: u64) -> Result<(), String> {
+        self.last_tag += 1;
+        let cancel_tag = self.last_tag;
+        let Some(machine) = self.machines.get_mut(&node).filter(|machine| machine.runs) else {
+            return Ok(());
+        };
+        let user = machine.users.iter_mut().find(|user| user.tag == tag);
+        let Some(event) = user.and_then(|user| user.cancel(cancel_tag)) else { return Ok(()) };
+        self.note(|| format!("{node} user {event:?}"));
         self.show(node, Event::User(event))
     }
 
     fn show(&mut self, to: NodeId, event: Event) -> Result<(), String> {
-        let Some(machine) = self.machines.get_mut(&to).filter(|machine| machine.runs) else { return Ok(()) };
-        if let Event::Message(envelope) = &event {
-            let line = format!("{} -> {to} era {}: {:?}", envelope.from, envelope.era, envelope.message);
-            self.history.push_back(format!("{} {line}", self.now.0));
+        if !self.machines[&to].runs {
+            return Ok(());
         }
+        if let Event::Message(envelope) = &event {
+            self.note(|| format!("{} -> {to} era {}: {:?}", envelope.from, envelope.era, envelope.message));
+        }
+        let machine = self.machines.get_mut(&to).unwrap();
         let mut effects = Vec::new();
-        machine.node.handle(self.now, event, &mut effects);
-        let due = machine.node.next_deadline();
-        if let Some(due) = due.filter(|due| machine.last_tick.is_none_or(|tick| tick > *due)) {
-            machine.last_tick = Some(due);
-            self.at(Time(due.0.max(self.now.0 + 1)), Happening::Tick(to));
+        machine.node.handle(machine.clock.shows(self.now), event, &mut effects);
+        let due = machine.node.next_deadline().map(|due| machine.clock.moment(due));
+        if let Some(due) = due.filter(|due| machine.next_tick.is_none_or(|tick| tick > *due)) {
+            machine.next_tick = Some(due);
+            let life = machine.life;
+            self.at(Time(due.0.max(self.now.0 + 1)), Happening::Tick(to, life));
         }
         for effect in effects {
             match effect {
@@ -296,57 +368,80 @@ impl World {
                 Effect::User(told) => self.told(to, told)?,
             }
         }
-        while self.history.len() > 400 {
-            self.history.pop_front();
-        }
-        Ok(())
+        let machine = &self.machines[&to];
+        self.oracle.masters(to, machine.node.era(), machine.node.mastered())
     }
 
     fn send(&mut self, from: NodeId, to: NodeId, envelope: Envelope) {
-        let delay = 1 + if self.prng.one_in(20) { self.prng.below(2_000) } else { self.prng.below(60) };
-        let last = self.last_arrival.get(&(from, to)).copied().unwrap_or_default();
-        let when = Time((self.now.0 + delay).max(last.0 + 1));
-        self.last_arrival.insert((from, to), when);
-        self.at(when, Happening::Arrives { to, envelope: Box::new(envelope) });
+        self.messages += 1;
+        let Some(receiver) = self.machines.get(&to) else { return };
+        let (to_life, envelope) = (receiver.life, Box::new(envelope));
+        let when = self.network.arrival(&mut self.prng, self.now, from, to);
+        self.at(when, Happening::Arrives { to, to_life, envelope });
     }
 
     fn told(&mut self, node: NodeId, told: Told) -> Result<(), String> {
+        self.note(|| format!("{node} told {told:?}"));
         let machine = self.machines.get_mut(&node).unwrap();
         let owner = match told {
             Told::Granted(grant) => grant.owner,
             Told::Refused { owner, .. } | Told::Done { owner, .. } | Told::Purged { owner, .. } => owner,
-            Told::Queued { .. } | Told::Blocking { .. } => return Ok(()),
+            Told::Queued { owner, .. } | Told::Blocking { owner, .. } => owner,
         };
-        let at = machine.users.iter().position(|user| user.owner == owner).unwrap();
+        let Some(at) = machine.users.iter().position(|user| user.owner == owner) else {
+            let is_purged = matches!(told, Told::Purged { .. });
+            return if is_purged { Ok(()) } else { Err(format!("nobody is told {told:?}")) };
+        };
         let user = &mut machine.users[at];
-        if told.ended() != Some(user.tag) {
-            return Err(format!("{user:?} is told {told:?}"));
+        match told {
+            Told::Blocking { .. } => return Ok(()),
+            Told::Queued { tag, lock, .. } if tag == user.tag => {
+                user.queued = Some(lock);
+                return Ok(());
+            }
+            Told::Done { tag, .. } | Told::Refused { tag, .. } if user.cancels == Some(tag) => {
+                user.cancels = None;
+                return Ok(());
+            }
+            _ if told.ended() != Some(user.tag) => return Err(format!("{user:?} is told {told:?}")),
+            _ => {}
         }
+        self.users_acted = true;
         let key: Key = user.key.unwrap();
         let mut verdict = Ok(());
         match told {
             Told::Granted(grant) => {
-                (user.doing, user.lock, user.mode) = (Doing::Holding, Some(grant.lock), Some(grant.mode));
+                user.granted(grant.lock, grant.mode);
                 verdict = self.oracle.granted(self.now, key, &grant);
             }
-            Told::Refused { mode, .. } if user.doing == Doing::Converting => {
-                (user.doing, user.mode) = (Doing::Holding, mode);
-                self.oracle.refused(key, owner);
+            Told::Refused { why, mode, .. } => {
+                verdict = self.oracle.refused(key, user, why, mode);
+                user.has_left(mode);
+                if why == Refusal::Deadlock {
+                    user.is_victim();
+                    self.victims += 1;
+                }
             }
-            _ => user.doing = Doing::Nothing,
+            _ => user.has_left(None),
         }
-        self.note(format!("{node} told {told:?}"));
         let pause = 1 + self.prng.below(1_500);
         self.later(pause, Happening::UserActs { node, user: at });
         verdict
     }
 
-    fn masters(&self) -> Result<(), String> {
-        let serving = self.machines.iter().filter(|(_, machine)| machine.runs && !machine.is_cut);
-        let mut masters: Vec<_> = serving
-            .flat_map(|(id, machine)| machine.node.mastered().map(|key| (machine.node.era(), key, *id)))
-            .collect();
-        masters.sort_unstable();
-        self.oracle.masters(&masters)
+    /// Circles of waits: who is in one, and that none lasts.
+    fn circles(&mut self) -> Result<(), String> {
+        if std::mem::take(&mut self.users_acted) {
+            let running = self.machines.values_mut().filter(|machine| machine.runs);
+            let mut users: Vec<&mut User> = running.flat_map(|machine| &mut machine.users).collect();
+            circles::note(self.now, self.plan.habit, &mut users);
+            self.oldest_circle = users.iter().filter_map(|user| user.in_circle).min();
+        }
+        match self.oldest_circle {
+            Some(since) if self.now.0 > since.max(self.disturbed).0 + circles::BOUND => {
+                Err(format!("a circle of waits has lasted since {since:?}"))
+            }
+            _ => Ok(()),
+        }
     }
 }

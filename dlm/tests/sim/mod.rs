@@ -1,0 +1,88 @@
+//! Whole nodes in a simulated cluster: delays, losses, pauses, wrong clocks, cuts (also one-way), deaths, returns, views that arrive at different times
+//! and twice.
+//!
+//! Invariant: the same seed gives the same run. After every step the oracles look at all that any user has been told.
+//!
+//! A failure prints its seed. `DLM_SEED=N` runs that seed alone, with its history; `DLM_SEEDS=N` runs so many of each test.
+
+mod circles;
+mod oracle;
+mod users;
+mod world;
+
+use crate::node::Canary;
+use users::Habit;
+use world::{Plan, Weather, World};
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok().and_then(|text| text.parse().ok())
+}
+
+/// The seeds of a test.
+fn seeds(few: u64) -> std::ops::Range<u64> {
+    let many = if std::env::var_os("SSI_TEST_LONG").is_some() { few * 20 } else { few };
+    match number("DLM_SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 0..number("DLM_SEEDS").unwrap_or(many),
+    }
+}
+
+/// Runs a seed; again with its history, if it fails.
+fn judge(seed: u64, plan: Plan) -> World {
+    let mut world = World::new(seed, plan, false);
+    if world.run().is_err() {
+        let mut again = World::new(seed, plan, true);
+        let why = again.run().expect_err("a seed is a run");
+        panic!("{}\nseed {seed}: {why}\nDLM_SEED={seed} replays it", again.history());
+    }
+    world
+}
+
+/// Runs the seeds of a test and sees that there was something to see.
+fn judge_all(few: u64, plan: Plan) {
+    let (mut grants, mut values, mut victims, mut count) = (0, 0, 0, 0);
+    for seed in seeds(few) {
+        let world = judge(seed, plan);
+        let (more_grants, more_values) = world.counted();
+        (grants, values, victims) = (grants + more_grants, values + more_values, victims + world.victims);
+        count += 1;
+    }
+    println!("{count} seeds, {grants} grants, {values} values, {victims} victims, {plan:?}");
+    assert!(grants > count * 30, "the storms leave nothing to check");
+    assert!(values > count * 5 || plan.habit != Habit::One, "no value was looked at");
+}
+
+#[test]
+fn without_faults_everybody_is_served() {
+    judge_all(200, Plan { nodes: 4, ..Plan::default() });
+}
+
+#[test]
+fn one_death_costs_nobody_else_anything() {
+    judge_all(300, Plan { nodes: 4, faults: 1, ..Plan::default() });
+}
+
+#[test]
+fn many_deaths_and_returns_are_survived() {
+    judge_all(500, Plan { nodes: 6, faults: 6, ..Plan::default() });
+}
+
+#[test]
+fn storms_are_survived() {
+    judge_all(1_000, Plan { nodes: 5, faults: 12, weather: Weather::Storm, ..Plan::default() });
+}
+
+#[test]
+fn a_seed_is_a_run() {
+    let plan = Plan { nodes: 5, faults: 12, weather: Weather::Storm, ..Plan::default() };
+    for seed in [3, 14] {
+        let run = || {
+            let mut world = World::new(seed, plan, true);
+            let end = world.run();
+            (world.history(), end, world.messages)
+        };
+        let (one, other) = (run(), run());
+        assert!(one.2 > 500, "the run is not empty: {}", one.2);
+        assert!(one == other, "seed {seed} gives two runs");
+    }
+}
