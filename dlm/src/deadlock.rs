@@ -10,7 +10,7 @@
 //! does nothing else meanwhile, so a circle that existed lasts until a wait in it is refused.
 
 use crate::event::{Actor, LockId};
-use crate::table::Edge;
+use crate::table::{Edge, Held};
 use base::NodeId;
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -55,8 +55,21 @@ impl Cycle {
 }
 
 /// The circles that must be broken: when the youngest actor of each gives up its wait, none is left.
+///
+/// First those of grants alone: who is only ahead of one of them in a queue would give up for nothing, since that one waits for the grant too.
 pub fn cycles(sightings: &[Sighting]) -> Vec<Cycle> {
-    let mut graph = Graph::new(sightings);
+    let is_grant = |sighting: &&Sighting| matches!(sighting.edge.held, Held::Grant { .. });
+    let grants: Vec<Sighting> = sightings.iter().filter(is_grant).copied().collect();
+    let mut found = circles(Graph::new(&grants));
+    let mut all = Graph::new(sightings);
+    for circle in &found {
+        all.edges.remove(&circle.edges[0].edge.waiter);
+    }
+    found.extend(circles(all));
+    found
+}
+
+fn circles(mut graph: Graph) -> Vec<Cycle> {
     let mut found = Vec::new();
     graph.trim();
     // Youngest first: whoever is looked at is the youngest of any circle that it is in.
@@ -139,7 +152,6 @@ impl Graph {
 mod tests {
     use super::*;
     use crate::event::Transaction;
-    use crate::table::Held;
     use proptest::prelude::*;
 
     fn edge(waiter: u64, blocker: u64) -> Sighting {
@@ -187,6 +199,16 @@ mod tests {
     fn two_circles_with_one_common_actor_cost_one_victim_if_it_is_the_youngest() {
         assert_eq!(cycles(&[edge(9, 1), edge(1, 9), edge(9, 2), edge(2, 9)]).len(), 1);
         assert_eq!(cycles(&[edge(1, 8), edge(8, 1), edge(1, 9), edge(9, 1)]).len(), 2);
+    }
+
+    #[test]
+    fn who_is_only_ahead_in_a_queue_does_not_give_up_for_others() {
+        let mut ahead = edge(1, 9);
+        ahead.edge.held = Held::Wait(9);
+        let found = cycles(&[edge(1, 2), edge(2, 1), ahead, edge(9, 2)]);
+        assert_eq!(found.len(), 1);
+        assert_eq!(found[0].edges[0].edge.waiter, Actor::Transaction(Transaction(2)));
+        assert_eq!(cycles(&[ahead, edge(9, 2), edge(2, 1)]).len(), 1);
     }
 
     proptest! {

@@ -5,6 +5,7 @@
 
 use crate::error::Error;
 use crate::flags::Flags;
+use crate::message::Key;
 use crate::mode::Mode;
 use crate::name::Name;
 use crate::policy::Scope;
@@ -40,6 +41,10 @@ pub struct Transaction(pub u64);
 /// Who waits and who is waited for, when deadlocks are searched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Actor {
+    /// A node that has asked for a token.
+    Asker(NodeId, Key),
+    /// A node that has one and was called back.
+    Holder(NodeId, Key),
     /// An owner without a transaction.
     Owner(Owner),
     /// A transaction, wherever in the cluster.
@@ -360,6 +365,16 @@ impl Effect {
             Effect::Granted(grant) => Some(grant.tag),
             Effect::Refused { tag, .. } | Effect::Done { tag, .. } => Some(*tag),
             Effect::Purged { tag, .. } => *tag,
+            Effect::Queued { .. } | Effect::Blocking { .. } => None,
+        }
+    }
+
+    /// The lock of what this effect ends.
+    pub(crate) fn lock_of_what_ended(&self) -> Option<LockId> {
+        match self {
+            Effect::Granted(grant) => Some(grant.lock),
+            Effect::Refused { lock, .. } => *lock,
+            Effect::Done { lock, .. } | Effect::Purged { lock, .. } => Some(*lock),
             Effect::Queued { .. } | Effect::Blocking { .. } => None,
         }
     }

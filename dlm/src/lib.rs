@@ -31,7 +31,7 @@ pub use event::{
 };
 pub use flags::Flags;
 pub use lock::State;
-pub use message::{Ask, Copy, Drop, Envelope, Key, Message, Report};
+pub use message::{Ask, Copy, Drop, Envelope, Key, Message, Report, Search};
 pub use mode::{Mode, ModeSet};
 pub use name::{NAME_BYTES_MAX, Name};
 pub use node::Node;

@@ -7,6 +7,7 @@ use crate::event::{LockId, Lockspace, Refusal, VALUE_BYTES};
 use crate::mode::Mode;
 use crate::name::Name;
 use crate::resource::Value;
+use crate::table::Edge;
 use base::{Epoch, Incarnation, NodeId};
 
 /// A resource tree: its root.
@@ -84,6 +85,46 @@ pub struct Report {
     pub floor: u64,
     /// More reports of this era follow.
     pub more: bool,
+}
+
+/// About deadlocks: see the detector. It counts in the era in which it was sent only.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Search {
+    /// To the detector: somebody here has waited for long.
+    Wanted,
+    /// Detector to all: who waits for whom at yours?
+    Gather {
+        /// The detector's number for this.
+        round: u64,
+    },
+    /// The answer.
+    Waits {
+        /// To which question.
+        round: u64,
+        /// Who waits for whom.
+        edges: Vec<Edge>,
+    },
+    /// Detector to whoever has said so: are these still there?
+    Confirm {
+        /// The detector's number for this.
+        round: u64,
+        /// What it has said.
+        edges: Vec<Edge>,
+    },
+    /// The answer: these are.
+    StillWaits {
+        /// To which question.
+        round: u64,
+        /// What is still so.
+        edges: Vec<Edge>,
+    },
+    /// Detector to a user's node: refuse this wait, if it still lasts.
+    Victim {
+        /// The user's lock.
+        lock: LockId,
+        /// The wait's number.
+        wait: u64,
+    },
 }
 
 /// A message.
@@ -186,6 +227,8 @@ pub enum Message {
         /// The tree.
         key: Key,
     },
+    /// About deadlocks.
+    Search(Search),
     /// To every owner of partitions, in a new era.
     Report(Report),
     /// Owner to all: my partitions serve; and these tokens of yours are known here by these locks.

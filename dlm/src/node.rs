@@ -14,6 +14,7 @@
 
 mod canary;
 mod cluster;
+mod detector;
 mod directory;
 mod master;
 mod recovery;
@@ -29,6 +30,7 @@ use crate::message::{Envelope, Key, Message};
 use crate::table::{Table, first_token};
 use base::{Epoch, Incarnation, NodeId, Time};
 use cluster::Cluster;
+use detector::Detector;
 use directory::Directory;
 use master::Tree;
 use recovery::Recovery;
@@ -110,6 +112,7 @@ pub struct Node {
     inbox: VecDeque<Envelope>,
     early: Vec<Envelope>,
     out: Vec<Effect>,
+    detector: Detector,
     canary: Canary,
 }
 
@@ -139,6 +142,7 @@ impl Node {
             inbox: VecDeque::new(),
             early: Vec::new(),
             out: Vec::new(),
+            detector: Detector::default(),
             canary: Canary::None,
         })
     }
@@ -161,7 +165,8 @@ impl Node {
     /// When [`Event::Tick`] has something to do.
     pub fn next_deadline(&self) -> Option<Time> {
         let held = self.recovery.held_until();
-        [self.users.next_deadline(), self.table.next_deadline(), held].into_iter().flatten().min()
+        let look_at = self.detector.look_at();
+        [self.users.next_deadline(), self.table.next_deadline(), held, look_at].into_iter().flatten().min()
     }
 
     /// The trees that this node is master of.
@@ -204,6 +209,7 @@ impl Node {
         self.settle_all();
         self.master(event::Event::Tick);
         self.release_held();
+        self.look_for_long_waits();
     }
 
     /// Sends; to itself through the inbox, so that there is one way only.
@@ -252,6 +258,8 @@ impl Node {
             Message::Drop(drop) => self.dropped(from, &drop),
             Message::NotMaster { tag, key } => self.not_master(from, tag, key),
             Message::Release { key, floor } => self.release(from, key, floor),
+            Message::Search(search) if era == self.cluster.era() => self.search(from, search),
+            Message::Search(_) => {}
             Message::Report(report) if era == self.cluster.era() => self.report(from, report),
             Message::Report(_) => {}
             Message::Recovered { trees, done } => self.recovered(from, era, &trees, done),
@@ -265,6 +273,7 @@ impl Node {
     }
 
     fn enter_era(&mut self, era: Epoch) {
+        self.detector.forget_search();
         self.lift(first_token(era));
     }
 }

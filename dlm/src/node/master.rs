@@ -100,7 +100,8 @@ impl Node {
             lock: holder.lock,
             mode: ask.mode,
             scope: None,
-            flags: Flags::NONE,
+            // Two nodes that want more may both be able to give way: only their users can be in each other's way, and the detector sees them.
+            flags: Flags::NODLCKWT,
             value: None,
             deadline: None,
         }));
@@ -233,6 +234,9 @@ impl Node {
         let mut effects = Vec::new();
         self.table.handle(self.now, event, &mut effects);
         for effect in effects {
+            if let Some(lock) = effect.lock_of_what_ended() {
+                self.token_may_wait_no_more(lock);
+            }
             self.master_says(&event, about, effect);
         }
     }
@@ -240,6 +244,7 @@ impl Node {
     fn master_says(&mut self, event: &Event, about: Option<Key>, effect: Effect) {
         match effect {
             Effect::Queued { tag, lock, owner } => {
+                self.token_waits(lock);
                 let Some(key) = self.key_of(about, lock) else { return };
                 let wants = self.wanted_mode(event).map(|mode| (mode, false));
                 self.note_holder(key, owner.node, lock, Some(tag)).wants = wants;

@@ -17,7 +17,7 @@ use crate::resource::Value;
 use base::NodeId;
 
 /// The node that wards are on.
-const NOWHERE: NodeId = NodeId(0);
+pub const NOWHERE: NodeId = NodeId(0);
 
 fn whole(policy: Policy) -> Scope {
     match policy {
@@ -149,13 +149,13 @@ impl Node {
         let Some(token) = self.tokens.get_mut(&key) else { return };
         let ward = token.ward;
         for event in std::mem::take(&mut token.parked) {
-            let (tag, owner) = match event {
-                Event::Request(Request { tag, owner, .. }) | Event::Convert(Convert { tag, owner, .. }) => {
-                    (tag, owner)
-                }
+            let (tag, owner, lock) = match event {
+                Event::Request(Request { tag, owner, .. }) => (tag, owner, None),
+                Event::Convert(Convert { tag, owner, lock, .. }) => (tag, owner, Some(lock)),
                 _ => continue,
             };
-            self.out.push(NodeEffect::User(Effect::Refused { tag, lock: None, owner, mode: None, why }));
+            let mode = lock.and_then(|lock| self.users.mode_of(lock));
+            self.out.push(NodeEffect::User(Effect::Refused { tag, lock, owner, mode, why }));
         }
         if let Some(wait) = self.users.held_up_by(ward) {
             self.show(Event::Victim { lock: wait.lock, wait: wait.wait, why });
@@ -179,7 +179,13 @@ impl Node {
                 | Effect::Blocking { owner, .. }
                 | Effect::Purged { owner, .. } => owner,
             };
+            if let Some(lock) = effect.lock_of_what_ended() {
+                self.user_may_wait_no_more(lock);
+            }
             if owner.node != NOWHERE {
+                if let Effect::Queued { lock, .. } = effect {
+                    self.user_waits(lock);
+                }
                 self.out.push(NodeEffect::User(effect));
             } else if let Effect::Granted(grant) = effect {
                 self.ward_granted(grant.lock, grant.mode);

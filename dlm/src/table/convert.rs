@@ -107,6 +107,9 @@ impl Table {
         let mine = Half { lock: &self.locks[lock], wish };
         held.converting.iter(&self.locks).any(|other| {
             let Some(pending) = &self.locks[other].pending else { return false };
+            if (pending.wish.flags | self.locks[other].lasting).has(Flags::NODLCKWT) {
+                return false;
+            }
             let other = Half { lock: &self.locks[other], wish: &pending.wish };
             let (first, second) =
                 if wish.flags.has(Flags::HEADQUE) { (&mine, &other) } else { (&other, &mine) };

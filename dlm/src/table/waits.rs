@@ -170,6 +170,46 @@ impl Table {
         edges
     }
 
+    /// Whom one lock waits for; `all`: even if it asked to be left out.
+    pub fn edges_of_lock(&self, lock: LockId, all: bool) -> Vec<Edge> {
+        let mut edges = Vec::new();
+        let Some(index) = self.locks.find(lock.0) else { return edges };
+        let lock = &self.locks[index];
+        let Some(pending) = &lock.pending else { return edges };
+        if all || !(pending.wish.flags | lock.lasting).has(Flags::NODLCKWT) {
+            self.edges_of(index, lock, pending, &mut edges);
+        }
+        edges
+    }
+
+    /// Since when a lock has waited; `None`: it does not.
+    pub fn waits_since(&self, lock: LockId) -> Option<Time> {
+        self.locks[self.locks.find(lock.0)?].pending.map(|pending| pending.since)
+    }
+
+    /// The mode that a lock has.
+    pub fn mode_of(&self, lock: LockId) -> Option<Mode> {
+        self.locks[self.locks.find(lock.0)?].granted
+    }
+
+    /// Whose grants besides `lock`'s on its resource forbid `mode`: without those who asked to be left out.
+    pub fn in_the_way(&self, lock: LockId, mode: Mode) -> Vec<(Actor, Held)> {
+        let Some(index) = self.locks.find(lock.0) else { return Vec::new() };
+        let held = &self.resources[self.locks[index].resource];
+        let holders = held.granted.iter(&self.locks).chain(held.converting.iter(&self.locks));
+        let blocks = |holder: &u32| {
+            let lock = &self.locks[*holder];
+            *holder != index
+                && !lock.lasting.has(Flags::NODLCKBLK)
+                && lock.granted.is_some_and(|granted| !granted.goes_with(mode))
+        };
+        let named = |holder: u32| {
+            let lock = &self.locks[holder];
+            (lock.actor(), Held::Grant { lock: self.id(holder), token: lock.token })
+        };
+        holders.filter(blocks).map(named).collect()
+    }
+
     fn edges_of(&self, index: u32, lock: &Lock, pending: &Pending, edges: &mut Vec<Edge>) {
         let held = &self.resources[lock.resource];
         let wish = &pending.wish;

@@ -73,6 +73,18 @@ fn storms_are_survived() {
 }
 
 #[test]
+fn deadlocks_over_nodes_are_broken_and_nobody_else_suffers() {
+    judge_all(200, Plan { nodes: 4, habit: Habit::Exclusive, keys: 8, ..Plan::default() });
+}
+
+#[test]
+fn deadlocks_over_nodes_are_broken_in_storms() {
+    let plan = Plan { nodes: 5, faults: 8, weather: Weather::Storm, keys: 8, ..Plan::default() };
+    judge_all(200, Plan { habit: Habit::Exclusive, ..plan });
+    judge_all(200, Plan { habit: Habit::Several, ..plan });
+}
+
+#[test]
 fn a_seed_is_a_run() {
     let plan = Plan { nodes: 5, faults: 12, weather: Weather::Storm, ..Plan::default() };
     for seed in [3, 14] {

@@ -203,7 +203,7 @@ impl World {
     pub fn run(&mut self) -> Result<(), String> {
         while let Some(((when, _), happening)) = self.agenda.pop_first() {
             if when.0 > REST_BY {
-                return Err(format!("no rest: {}", self.at_rest().err().unwrap_or_default()));
+                return self.at_rest();
             }
             self.now = when;
             self.happen(happening)?;
@@ -212,7 +212,11 @@ impl World {
         self.at_rest()
     }
 
+    /// Nobody waits, nothing is on its way; timers may run.
     fn at_rest(&self) -> Result<(), String> {
+        if self.agenda.values().any(|happening| !matches!(happening, Happening::Tick(..))) {
+            return Err("no rest".to_owned());
+        }
         for (id, machine) in self.machines.iter().filter(|(_, machine)| machine.runs) {
             let busy = |user: &&User| user.doing != Doing::Nothing || !user.held.is_empty();
             if let Some(user) = machine.users.iter().find(busy) {
