@@ -38,6 +38,13 @@ pub struct Owner {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Transaction(pub u64);
 
+impl Transaction {
+    /// Who acts in a transaction, or for itself.
+    pub(crate) fn actor(self, owner: Owner) -> Actor {
+        if self == Transaction(0) { Actor::Owner(owner) } else { Actor::Transaction(self) }
+    }
+}
+
 /// Who waits and who is waited for, when deadlocks are searched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Actor {

@@ -45,6 +45,8 @@ impl Flags {
     pub const TIMEOUT: Flags = Flags(0x4_0000);
     /// (ours) The lock guards shared storage: after its node's death it is given on only when that node can touch nothing any more.
     pub const GUARD: Flags = Flags(0x100_0000);
+    /// (ours) Conversion: while it waits, other conversions pass it as if it were not there. New requests stand behind it all the same.
+    pub const YIELD: Flags = Flags(0x200_0000);
 
     /// True if all of `other` is set.
     pub const fn has(self, other: Flags) -> bool {

@@ -86,9 +86,6 @@ pub const LASTING: Flags =
 impl Lock {
     /// Who acts through it, for deadlocks.
     pub fn actor(&self) -> Actor {
-        match self.transaction {
-            Transaction(0) => Actor::Owner(self.owner),
-            transaction => Actor::Transaction(transaction),
-        }
+        self.transaction.actor(self.owner)
     }
 }

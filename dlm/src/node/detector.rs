@@ -27,6 +27,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// Edges that one node tells in one search; of more, only the first. A circle may be missed then, until some of these waits have ended.
 const EDGES_MAX: usize = 16_384;
+/// In place of a lock, in a wait that the table does not know: the wait's number is its tag then, and what holds it up is the ask of that number.
+const PARKED: LockId = LockId(u64::MAX);
 
 /// A node's part in the search for deadlocks.
 #[derive(Clone, Debug, Default)]
@@ -34,6 +36,8 @@ pub struct Detector {
     /// The locks that wait: of this node's users, and of nodes for tokens whose master it is.
     users_waiting: BTreeSet<LockId>,
     tokens_waiting: BTreeSet<LockId>,
+    /// Where users wait whom the table does not know.
+    parked: BTreeSet<Key>,
     /// When it looks whether somebody waits for long.
     look_at: Option<Time>,
     last_round: u64,
@@ -70,6 +74,12 @@ impl Node {
         self.detector.look_at.get_or_insert(self.now + self.config.table.patience);
     }
 
+    /// A user waits for an ask to be answered, unknown to the table.
+    pub(super) fn user_parks(&mut self, key: Key) {
+        self.detector.parked.insert(key);
+        self.detector.look_at.get_or_insert(self.now + self.config.table.patience);
+    }
+
     /// Something of it has ended; perhaps its wait.
     pub(super) fn user_may_wait_no_more(&mut self, lock: LockId) {
         if self.users.waits_since(lock).is_none() {
@@ -95,14 +105,17 @@ impl Node {
             return;
         }
         self.detector.look_at = None;
-        if self.detector.users_waiting.is_empty() {
+        let tokens = &self.tokens;
+        self.detector.parked.retain(|key| tokens.get(key).is_some_and(|token| !token.parked.is_empty()));
+        if self.detector.users_waiting.is_empty() && self.detector.parked.is_empty() {
             return;
         }
         self.detector.look_at = Some(self.now + self.config.table.patience);
         let patience = self.config.table.patience;
         let is_long = |since: Time| since + patience <= self.now;
         let mut waits = self.detector.users_waiting.iter();
-        if waits.any(|lock| self.users.waits_since(*lock).is_some_and(is_long))
+        let is_long = waits.any(|lock| self.users.waits_since(*lock).is_some_and(is_long));
+        if (is_long || !self.detector.parked.is_empty())
             && let Some(detector) = self.cluster.live().first()
         {
             self.post(*detector, Message::Search(Search::Wanted));
@@ -123,6 +136,11 @@ impl Node {
             }
             Search::Waits { round, edges } | Search::StillWaits { round, edges } => {
                 self.answered(from, round, edges);
+            }
+            Search::Victim { lock: PARKED, wait } => {
+                for key in self.detector.parked.iter().copied().collect::<Vec<_>>() {
+                    self.refuse_parked(key, wait, Refusal::Deadlock);
+                }
             }
             Search::Victim { lock, wait } => {
                 self.user(Event::Victim { lock, wait, why: Refusal::Deadlock });
@@ -217,32 +235,51 @@ impl Node {
         let tokens = tokens.flat_map(|lock| self.token_edges(*lock));
         let called = self.tokens.iter().filter(|(_, token)| token.called.is_some());
         let called = called.flat_map(|(key, _)| self.called_edges(key));
-        users.chain(tokens).chain(called).take(EDGES_MAX).collect()
+        let parked = self.detector.parked.iter().flat_map(|key| self.parked_edges(key));
+        users.chain(parked).chain(tokens).chain(called).take(EDGES_MAX).collect()
     }
 
     fn still_waits(&self, edge: &Edge) -> bool {
         match edge.waiter {
+            _ if edge.lock == PARKED => match edge.blocker {
+                Actor::Asker(_, key) => self.parked_edges(&key).contains(edge),
+                _ => false,
+            },
             Actor::Asker(..) => self.token_edges(edge.lock).contains(edge),
             Actor::Holder(_, key) => self.called_edges(&key).contains(edge),
             Actor::Owner(_) | Actor::Transaction(_) => self.user_edges(edge.lock).contains(edge),
         }
     }
 
-    /// Whom a user's lock waits for. The ward's grant stands for a token that the node has not; its wait, for one that it gives back.
+    /// Whom a user's lock waits for. The ward's grant stands for a token that the node has not; its wait, for one that it gives back: that
+    /// holds up new requests only.
     fn user_edges(&self, lock: LockId) -> Vec<Edge> {
         let Some((lockspace, name)) = self.users.place_of(lock) else { return Vec::new() };
         let (me, key) = (self.me(), Key { lockspace, name });
         let edges = self.users.edges_of_lock(lock, false).into_iter();
-        let seen = |edge: Edge| match edge {
-            Edge { blocker: Actor::Owner(Owner { node: NOWHERE, .. }), held: Held::Grant { .. }, .. } => {
+        let seen = |edge: Edge| match (edge.blocker, edge.held) {
+            (Actor::Owner(Owner { node: NOWHERE, .. }), Held::Grant { .. }) => {
                 Edge { blocker: Actor::Asker(me, key), ..edge }
             }
-            Edge { blocker: Actor::Owner(Owner { node: NOWHERE, .. }), .. } => {
+            (Actor::Owner(Owner { node: NOWHERE, .. }), Held::Wait(_)) => {
                 Edge { blocker: Actor::Holder(me, key), ..edge }
             }
-            edge => edge,
+            _ => edge,
         };
         edges.map(seen).collect()
+    }
+
+    /// Users who wait until this node's ask is answered.
+    fn parked_edges(&self, key: &Key) -> Vec<Edge> {
+        let Some(token) = self.tokens.get(key) else { return Vec::new() };
+        let Some(asked) = token.asked else { return Vec::new() };
+        let (blocker, held) =
+            (Actor::Asker(self.me(), *key), Held::Grant { lock: PARKED, token: asked.ask.tag });
+        let edge = |event| {
+            let (waiter, wait) = (self.parked_actor(event)?, Self::parked_tag(event)?);
+            Some(Edge { waiter, lock: PARKED, wait, blocker, held })
+        };
+        token.parked.iter().filter_map(edge).collect()
     }
 
     /// Whom a node's ask waits for.

@@ -33,6 +33,8 @@ pub struct Asked {
     pub ask: Ask,
     /// The master that has it; `None`: the directory was asked, nobody has answered.
     pub to: Option<NodeId>,
+    /// The master has said that it waits.
+    pub is_queued: bool,
     pub is_cancelled: bool,
 }
 
@@ -146,7 +148,7 @@ impl Node {
         let wanted = token.mode.map_or(mode, |held| held.join(mode));
         self.last_tag += 1;
         let ask = Ask { tag: self.last_tag, key, mode: wanted, holds: token.lock, tries };
-        token.asked = Some(Asked { ask, to: None, is_cancelled: false });
+        token.asked = Some(Asked { ask, to: None, is_queued: false, is_cancelled: false });
         self.send_ask(key);
     }
 
@@ -157,6 +159,7 @@ impl Node {
         asked.ask.holds = token.lock;
         let ask = asked.ask;
         asked.to = token.master;
+        asked.is_queued = false;
         match (token.master, self.cluster.owner(partition(&key))) {
             (Some(master), _) => self.post(master, Message::Ask(ask)),
             (None, Some(owner)) => self.post(owner, Message::Lookup(ask)),
@@ -178,7 +181,9 @@ impl Node {
         let Some(token) = self.tokens.get_mut(&key) else { return };
         let Some(asked) = token.asked.as_mut().filter(|asked| asked.ask.tag == tag) else { return };
         asked.to = Some(from);
+        asked.is_queued = true;
         token.master = Some(from);
+        self.refuse_tries(key);
         self.settle(key);
     }
 

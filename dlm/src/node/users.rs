@@ -8,7 +8,7 @@
 
 use super::tokens::{Token, ward_for};
 use super::{Effect as NodeEffect, Node};
-use crate::event::{Convert, Effect, Event, Gone, LockId, Owner, Refusal, Request, Transaction, Unlock};
+use crate::event::{Actor, Convert, Effect, Event, Gone, LockId, Owner, Refusal, Request, Transaction, Unlock};
 use crate::flags::Flags;
 use crate::message::Key;
 use crate::mode::Mode;
@@ -108,6 +108,16 @@ impl Node {
         if let Some(token) = self.tokens.get_mut(&key) {
             token.parked.push(event);
         }
+        self.user_parks(key);
+        self.refuse_tries(key);
+    }
+
+    /// What must not wait does not wait for an ask that does.
+    pub(super) fn refuse_tries(&mut self, key: Key) {
+        let asked = self.tokens.get(&key).and_then(|token| token.asked);
+        if asked.is_some_and(|asked| asked.is_queued && !asked.ask.tries) {
+            self.unpark(key, Some(Mode::NL));
+        }
     }
 
     /// Shows the table what was parked and is covered now; and the tries that failed for `denied`.
@@ -123,13 +133,51 @@ impl Node {
         for event in ready {
             match event {
                 // The ward forbids a null lock nothing: the table would grant it.
-                Event::Request(Request { tag, owner, mode: Mode::NL, .. }) if denied.is_some() => {
-                    let (lock, mode, why) = (None, None, Refusal::Again);
-                    self.out.push(NodeEffect::User(Effect::Refused { tag, lock, owner, mode, why }));
+                Event::Request(Request { mode: Mode::NL, .. }) if denied.is_some() => {
+                    self.refuse(&event, Refusal::Again);
                 }
                 event => self.show(event),
             }
         }
+    }
+
+    /// Refuses one that is parked.
+    pub(super) fn refuse_parked(&mut self, key: Key, tag: u64, why: Refusal) {
+        let Some(token) = self.tokens.get_mut(&key) else { return };
+        let is_meant = |event: &mut Event| Self::parked_tag(event) == Some(tag);
+        let refused: Vec<Event> = token.parked.extract_if(.., is_meant).collect();
+        for event in &refused {
+            self.refuse(event, why);
+        }
+        self.settle(key);
+    }
+
+    /// The tag of a parked request or conversion.
+    pub(super) fn parked_tag(event: &Event) -> Option<u64> {
+        match event {
+            Event::Request(Request { tag, .. }) | Event::Convert(Convert { tag, .. }) => Some(*tag),
+            _ => None,
+        }
+    }
+
+    /// Who waits there.
+    pub(super) fn parked_actor(&self, event: &Event) -> Option<Actor> {
+        match event {
+            Event::Request(request) => Some(request.transaction.actor(request.owner)),
+            Event::Convert(convert) => self.users.actor_of(convert.lock),
+            _ => None,
+        }
+    }
+
+    /// Tells the user of a request or conversion that the table has not seen.
+    fn refuse(&mut self, event: &Event, why: Refusal) {
+        let (owner, lock, tag) = match event {
+            Event::Request(Request { tag, owner, .. }) => (*owner, None, *tag),
+            Event::Convert(Convert { tag, owner, lock, .. }) => (*owner, Some(*lock), *tag),
+            _ => return,
+        };
+        let mode = lock.and_then(|lock| self.users.mode_of(lock));
+        self.out.push(NodeEffect::User(Effect::Refused { tag, lock, owner, mode, why }));
     }
 
     fn forget_parked(&mut self, gone: Gone) {
@@ -149,13 +197,7 @@ impl Node {
         let Some(token) = self.tokens.get_mut(&key) else { return };
         let ward = token.ward;
         for event in std::mem::take(&mut token.parked) {
-            let (tag, owner, lock) = match event {
-                Event::Request(Request { tag, owner, .. }) => (tag, owner, None),
-                Event::Convert(Convert { tag, owner, lock, .. }) => (tag, owner, Some(lock)),
-                _ => continue,
-            };
-            let mode = lock.and_then(|lock| self.users.mode_of(lock));
-            self.out.push(NodeEffect::User(Effect::Refused { tag, lock, owner, mode, why }));
+            self.refuse(&event, why);
         }
         if let Some(wait) = self.users.held_up_by(ward) {
             self.show(Event::Victim { lock: wait.lock, wait: wait.wait, why });
@@ -263,7 +305,7 @@ impl Node {
     /// Converts the ward; what comes of it arrives in [`Node::ward_granted`]. It waits for holders only, not for its place in the queue: those ahead
     /// may be waiting for it.
     pub(super) fn convert_ward(&mut self, key: Key, mode: Mode) {
-        self.show_ward(key, mode, Flags::NODLCKWT | Flags::NOORDER, None);
+        self.show_ward(key, mode, Flags::NODLCKWT | Flags::NOORDER | Flags::YIELD, None);
     }
 
     fn show_ward(&mut self, key: Key, mode: Mode, flags: Flags, value: Option<[u8; 32]>) {

@@ -107,7 +107,7 @@ impl Table {
         let mine = Half { lock: &self.locks[lock], wish };
         held.converting.iter(&self.locks).any(|other| {
             let Some(pending) = &self.locks[other].pending else { return false };
-            if (pending.wish.flags | self.locks[other].lasting).has(Flags::NODLCKWT) {
+            if pending.wish.flags.has(Flags::YIELD) {
                 return false;
             }
             let other = Half { lock: &self.locks[other], wish: &pending.wish };

@@ -21,6 +21,8 @@ use crate::queue::{Chain, QUEUE};
 struct Ahead {
     bits: [u64; 6],
     any: bool,
+    /// Conversions that others pass: they stop new requests only.
+    yielding: Vec<Wish>,
 }
 
 impl Ahead {
@@ -61,6 +63,9 @@ impl Table {
         while self.serve_queue(resource, State::Converting, &mut ahead, effects) {
             ahead = Ahead::default();
         }
+        for wish in std::mem::take(&mut ahead.yielding) {
+            ahead.add(&wish);
+        }
         self.serve_queue(resource, State::Waiting, &mut ahead, effects);
     }
 
@@ -84,6 +89,7 @@ impl Table {
             match self.free_mode(resource, lock, &wish).filter(|_| passes) {
                 Some(mode) if self.grant_waiting(resource, lock, &wish, mode, effects) => return true,
                 Some(_) => {}
+                None if wish.flags.has(Flags::YIELD) => ahead.yielding.push(wish),
                 None => ahead.add(&wish),
             }
         }
@@ -138,11 +144,16 @@ impl Table {
         (lock.state == State::Waiting, lock.pending.map_or(0, |pending| pending.place))
     }
 
+    /// True if other conversions pass it.
+    fn yields(&self, lock: u32) -> bool {
+        self.locks[lock].pending.is_some_and(|pending| pending.wish.flags.has(Flags::YIELD))
+    }
+
     /// True if somebody ahead who still waits is in the way.
     fn is_stopped(&self, resource: u32, rank: (bool, i64), wish: &Wish) -> bool {
         self.resources[resource].extents.as_ref().is_some_and(|extents| {
             extents.any(Interest::Wanted, wish.mode.conflicts(), wish.scope.span(), |other| {
-                self.rank(other) < rank
+                self.rank(other) < rank && (rank.0 || !self.yields(other))
             })
         })
     }

@@ -6,7 +6,7 @@
 use super::Table;
 use crate::event::{Actor, LockId, Lockspace, Owner};
 use crate::flags::Flags;
-use crate::lock::{Lock, Pending, State};
+use crate::lock::{Lock, Pending, State, Wish};
 use crate::mode::Mode;
 use crate::name::Name;
 use crate::policy::{Policy, Scope};
@@ -93,24 +93,35 @@ impl Table {
         let index = self.locks.find(lock.0)?;
         let resource = self.locks[index].resource;
         let held = &self.resources[resource];
-        let mut waits = held.converting.iter(&self.locks).chain(held.waiting.iter(&self.locks));
-        waits.find_map(|other| {
+        let waits = held.converting.iter(&self.locks).chain(held.waiting.iter(&self.locks));
+        let mut ahead: Vec<&Wish> = Vec::new();
+        for other in waits.filter(|other| *other != index) {
             let waiter = &self.locks[other];
-            let pending = waiter.pending.as_ref().filter(|_| other != index)?;
-            let conflicts = pending.wish.mode.conflicts();
+            let Some(pending) = &waiter.pending else { continue };
+            let wish = &pending.wish;
+            let stops = |first: &&Wish| {
+                held.policy == Policy::Plain
+                    || !first.mode.goes_with(wish.mode) && first.scope.meets(wish.scope)
+            };
             let blocks = |holder: u32| {
                 let holds = &self.locks[holder];
-                holds.granted.is_some_and(|mode| conflicts.has(mode)) && holds.scope.meets(pending.wish.scope)
+                holds.granted.is_some_and(|mode| !mode.goes_with(wish.mode)) && holds.scope.meets(wish.scope)
             };
             let mut holders = held.granted.iter(&self.locks).chain(held.converting.iter(&self.locks));
-            let free = !holders.any(|holder| holder != index && holder != other && blocks(holder));
-            (blocks(index) && free).then(|| HeldUp {
-                lock: self.id(other),
-                wait: pending.number,
-                mode: pending.wish.mode,
-                converts: waiter.state == State::Converting,
-            })
-        })
+            let is_stopped = !wish.flags.has(Flags::NOORDER) && ahead.iter().any(stops);
+            if !is_stopped
+                && blocks(index)
+                && !holders.any(|holder| holder != index && holder != other && blocks(holder))
+            {
+                let (lock, converts) = (self.id(other), waiter.state == State::Converting);
+                return Some(HeldUp { lock, wait: pending.number, mode: wish.mode, converts });
+            }
+            ahead.push(wish);
+            if held.policy == Policy::Plain && held.passing == 0 {
+                return None;
+            }
+        }
+        None
     }
 
     /// The weakest mode that covers what everybody but `lock` has on its resource; `None` if nobody has anything.
@@ -187,6 +198,11 @@ impl Table {
         self.locks[self.locks.find(lock.0)?].pending.map(|pending| pending.since)
     }
 
+    /// Who acts through a lock.
+    pub fn actor_of(&self, lock: LockId) -> Option<Actor> {
+        Some(self.locks[self.locks.find(lock.0)?].actor())
+    }
+
     /// The mode that a lock has.
     pub fn mode_of(&self, lock: LockId) -> Option<Mode> {
         self.locks[self.locks.find(lock.0)?].granted
@@ -229,7 +245,8 @@ impl Table {
             let is_ahead = (other.state == State::Waiting, ahead.place) < rank;
             let in_the_way = held.policy == Policy::Plain
                 || !ahead.wish.mode.goes_with(wish.mode) && ahead.wish.scope.meets(wish.scope);
-            if is_ahead && in_the_way && !wish.flags.has(Flags::NOORDER) {
+            let is_passed = lock.state == State::Converting && ahead.wish.flags.has(Flags::YIELD);
+            if is_ahead && in_the_way && !is_passed && !wish.flags.has(Flags::NOORDER) {
                 edge(other, Held::Wait(ahead.number));
             }
         }

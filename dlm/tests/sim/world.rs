@@ -26,6 +26,8 @@ const BUSY: u64 = 60_000;
 const REST_BY: u64 = 1_000_000;
 /// A wait that lasts longer is looked at for deadlocks.
 pub const PATIENCE: u64 = 3_000;
+/// Happenings of one node at most.
+const STEPS_MAX: u64 = 200_000;
 const HISTORY_LINES: usize = 600;
 
 /// What may happen.
@@ -102,6 +104,7 @@ pub struct World {
     /// Messages between nodes.
     pub messages: u64,
     pub victims: u64,
+    steps: u64,
     history: Option<VecDeque<String>>,
 }
 
@@ -126,6 +129,7 @@ impl World {
             oldest_circle: None,
             messages: 0,
             victims: 0,
+            steps: 0,
             history: is_told.then(VecDeque::new),
         };
         for node in 1..=plan.nodes {
@@ -206,6 +210,10 @@ impl World {
                 return self.at_rest();
             }
             self.now = when;
+            self.steps += 1;
+            if self.steps > STEPS_MAX * u64::from(self.plan.nodes) {
+                return Err("it goes round and round".to_owned());
+            }
             self.happen(happening)?;
             self.circles()?;
         }
