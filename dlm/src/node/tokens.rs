@@ -296,6 +296,13 @@ impl Node {
             token.called = None;
             return;
         }
+        // What no user has goes at once: it may do for somebody, and whoever waits for it must not wait for users who are not in the way.
+        let used = self.users.joined_besides(token.ward).filter(|used| !used.goes_with(called));
+        let mode = match used.filter(|used| *used != mode && mode.covers(*used)) {
+            Some(used) if self.give(key, Some(used)) => used,
+            _ => mode,
+        };
+        let Some(token) = self.tokens.get(&key) else { return };
         let kept = room_for(mode, called);
         let nobody = kept == Mode::NL && self.users.is_alone(token.ward) && token.parked.is_empty();
         self.give(key, if nobody { None } else { Some(kept) });

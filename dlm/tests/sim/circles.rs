@@ -3,14 +3,14 @@
 //! Invariant: nothing counts but what users have, want, and when they asked; so a circle here is a deadlock whatever the nodes think.
 
 use super::users::{Doing, Habit, User};
-use super::world::PATIENCE;
+use super::world::{LEASE, PATIENCE};
 use crate::Key;
 use base::Time;
 use std::collections::BTreeMap;
 
-/// Within this it is broken, if nothing else goes wrong: patience of who waits, and of a search that began a moment too early, and messages that
-/// are sent again.
-pub const BOUND: u64 = 3 * PATIENCE + 16_000;
+/// Within this it is broken, if nothing else goes wrong: the lease of the dead, who may be among those waited for; patience of who waits, and of a
+/// search that began a moment too early; messages that are sent again.
+pub const BOUND: u64 = LEASE + LEASE / 10 + 3 * PATIENCE + 16_000;
 /// Who asks so much later than another one may all the same be ahead of it in a queue.
 const OVERTAKES: u64 = 16_000;
 

@@ -19,7 +19,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 /// How long the dead may touch storage after they were declared DOWN. Nodes reckon with more: their clocks drift.
-const LEASE: u64 = 20_000;
+pub const LEASE: u64 = 20_000;
 /// Until when users begin anything new, and faults happen.
 const BUSY: u64 = 60_000;
 /// After that nothing may go on.
@@ -145,8 +145,15 @@ impl World {
         (self.oracle.grants, self.oracle.values_read)
     }
 
+    /// What happened last, and who has and wants what.
     pub fn history(&self) -> String {
-        self.history.iter().flatten().map(|line| format!("{line}\n")).collect()
+        let users = self.machines.values().flat_map(|machine| machine.users.iter().map(move |user| (machine, user)));
+        let users = users.map(|(machine, user)| {
+            let held: Vec<_> = user.held.iter().map(|held| (held.key, held.mode)).collect();
+            let wants = (user.doing, user.key.map(|key| key.name), user.wanted, user.since);
+            format!("{} runs {}: {held:?} {wants:?}\n", user.owner.node, machine.runs)
+        });
+        self.history.iter().flatten().map(|line| format!("{line}\n")).chain(users).collect()
     }
 
     fn note(&mut self, line: impl FnOnce() -> String) {
