@@ -29,6 +29,7 @@ use crate::event::{self, LockId, Lockspace};
 use crate::message::{Envelope, Key, Message};
 use crate::table::{Table, first_token};
 use base::{Epoch, Incarnation, NodeId, Time};
+use canary::sings;
 use cluster::Cluster;
 use detector::Detector;
 use directory::Directory;
@@ -179,6 +180,11 @@ impl Node {
         self.cluster.era()
     }
 
+    /// The node whose directory has a tree; `None` before the first view.
+    pub fn owner_of(&self, key: &Key) -> Option<NodeId> {
+        self.cluster.owner(partition(key))
+    }
+
     /// The node's own users' locks (and the wards, whose owner is on node 0).
     pub fn users(&self) -> &Table {
         &self.users
@@ -235,17 +241,12 @@ impl Node {
             Message::Lookup(ask) => self.lookup(from, life, ask),
             Message::Ask(ask) => self.asked(from, ask),
             Message::Forward { from: asker, life, ask } => {
-                let is_fresh = !self.cluster.moved_since(partition(&ask.key), era);
-                if is_fresh && self.cluster.is_live_life(asker, life) {
+                if self.is_current(&ask.key, era) && self.cluster.is_live_life(asker, life) {
                     self.asked(asker, ask);
                 }
             }
-            Message::Yours { key, floor } if !self.cluster.moved_since(partition(&key), era) => {
-                self.become_master(key, floor);
-            }
-            Message::Released { key } if !self.cluster.moved_since(partition(&key), era) => {
-                self.released(key);
-            }
+            Message::Yours { key, floor } if self.is_current(&key, era) => self.become_master(key, floor),
+            Message::Released { key } if self.is_current(&key, era) => self.released(key),
             Message::Yours { .. } | Message::Released { .. } => {}
             Message::Queued { tag, key } => self.queued(from, tag, key),
             Message::Granted { tag, key, lock, mode, token, value } => {
@@ -255,15 +256,23 @@ impl Node {
             Message::Cancel { tag, key } => self.cancel_ask(from, tag, key),
             Message::Callback { key, lock, mode, tries } => self.callback(from, key, lock, mode, tries),
             Message::InUse { key, mode } => self.in_use(from, key, mode),
+            Message::Drop(_) if sings!(self, LosesADrop) && era < self.cluster.era() => {}
             Message::Drop(drop) => self.dropped(from, &drop),
             Message::NotMaster { tag, key } => self.not_master(from, tag, key),
             Message::Release { key, floor } => self.release(from, key, floor),
             Message::Search(search) if era == self.cluster.era() => self.search(from, search),
             Message::Search(_) => {}
-            Message::Report(report) if era == self.cluster.era() => self.report(from, report),
+            Message::Report(report) if era == self.cluster.era() || sings!(self, CountsOldReports) => {
+                self.report(from, report);
+            }
             Message::Report(_) => {}
             Message::Recovered { trees, done } => self.recovered(from, era, &trees, done),
         }
+    }
+
+    /// True if a directory's word of that era still counts: the partition has not moved since.
+    fn is_current(&self, key: &Key, era: Epoch) -> bool {
+        !self.cluster.moved_since(partition(key), era) || sings!(self, BelievesOldAnswers)
     }
 
     fn lift(&mut self, token: u64) {

@@ -17,13 +17,13 @@ pub enum Canary {
     /// A rebuilt value of which nobody knows whether it is the newest is not marked.
     #[cfg(test)]
     TrustsAnyValue,
-    /// A new master begins its fencing tokens where it likes, not above its predecessor's.
+    /// A new master and a new holder begin their fencing tokens where they like, not above those given before.
     #[cfg(test)]
     TokensGoBack,
     /// The reports of an aborted recovery count in the next one.
     #[cfg(test)]
     CountsOldReports,
-    /// What a dead node held over storage is given on at once.
+    /// What a dead node held over storage is given on at once, if nobody alive knows of it.
     #[cfg(test)]
     GivesOnGuards,
     /// A directory's answer counts though its partition has moved since.

@@ -8,6 +8,7 @@
 //!
 //! Invariant: `holders` of a tree are the nodes that have a lock on it in the table, one each.
 
+use super::canary::sings;
 use super::{Node, partition};
 use crate::event::{Convert, Effect, Event, Grant, LockId, Owner, Refusal, Request, Transaction, Unlock};
 use crate::flags::Flags;
@@ -377,7 +378,9 @@ impl Node {
 
     /// The directory has made this node the master.
     pub(super) fn become_master(&mut self, key: Key, floor: u64) {
-        self.lift(floor);
+        if !sings!(self, TokensGoBack) {
+            self.lift(floor);
+        }
         self.trees.entry(key).or_default();
         self.note_empty(key);
         self.ask_myself(key);

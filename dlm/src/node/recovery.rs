@@ -9,6 +9,7 @@
 //! Invariants: O finishes era e only while its era is e. A living master's claim wins over orphans. Only partitions that moved, and trees
 //! whose master is dead, do not serve meanwhile.
 
+use super::canary::sings;
 use super::{Member, MemberState, Node, PARTITIONS, partition};
 use crate::event::{Effect, Event, Gone, LockId};
 use crate::message::{Ask, Copy, Key, Message, Report};
@@ -63,7 +64,8 @@ impl Node {
 
     /// True if somebody dead, unknown to all who live, may still have it and touch the storage that it guards.
     pub(super) fn is_held(&self, key: &Key) -> bool {
-        self.config.guarded.contains(&key.lockspace)
+        !sings!(self, GivesOnGuards)
+            && self.config.guarded.contains(&key.lockspace)
             && !self.recovery.unfenced.is_empty()
             && (self.recovery.held_keys.contains(key)
                 || self.recovery.held_partitions.contains(&partition(key)))
@@ -297,7 +299,8 @@ impl Node {
         self.directory.entries.insert(key, self.me());
         self.recovery.held_keys.insert(key);
         self.trees.entry(key).or_default();
-        for (node, copy) in copies {
+        let forgets = usize::from(sings!(self, ForgetsACopy));
+        for (node, copy) in copies.iter().skip(forgets) {
             let request = self.token_request(*node, super::master::NO_ANSWER, key, copy.mode);
             let mut effects = Vec::new();
             self.table.handle(self.now, Event::Request(request), &mut effects);
@@ -311,7 +314,8 @@ impl Node {
         let surely_current = copies.iter().filter(|(_, copy)| copy.mode >= Mode::CW);
         let best = surely_current.map(|(_, copy)| copy.value).max_by_key(|value| value.serial);
         let newest = copies.iter().map(|(_, copy)| copy.value).max_by_key(|value| value.serial);
-        let value = best.or(newest.map(|value| Value { is_valid: false, ..value }));
+        let is_valid = sings!(self, TrustsAnyValue);
+        let value = best.or(newest.map(|value| Value { is_valid, ..value }));
         if let Some(value) = value {
             self.master(Event::Value { lockspace: key.lockspace, name: key.name, value });
         }

@@ -7,6 +7,7 @@
 
 mod circles;
 mod oracle;
+mod scenes;
 mod users;
 mod world;
 
@@ -82,6 +83,35 @@ fn deadlocks_over_nodes_are_broken_in_storms() {
     let plan = Plan { nodes: 5, faults: 8, weather: Weather::Storm, keys: 8, ..Plan::default() };
     judge_all(200, Plan { habit: Habit::Exclusive, ..plan });
     judge_all(200, Plan { habit: Habit::Several, ..plan });
+}
+
+/// The first seed in which the oracles see the bug.
+fn caught(canary: Canary, plan: Plan) -> (u64, String) {
+    for seed in seeds(3_000) {
+        let mut world = World::new(seed, Plan { canary, ..plan }, false);
+        if let Err(why) = world.run() {
+            return (seed, why.lines().next().unwrap_or_default().chars().take(160).collect());
+        }
+    }
+    panic!("{canary:?} sings unheard");
+}
+
+#[test]
+fn canaries_are_heard() {
+    let calm = Plan { nodes: 5, ..Plan::default() };
+    let storm = Plan { faults: 12, weather: Weather::Storm, ..calm };
+    for (canary, plan) in [
+        (Canary::ForgetsACopy, storm),
+        (Canary::LosesADrop, storm),
+        (Canary::TrustsAnyValue, storm),
+        (Canary::TokensGoBack, calm),
+        (Canary::CountsOldReports, storm),
+        (Canary::GivesOnGuards, storm),
+        (Canary::BelievesOldAnswers, storm),
+    ] {
+        let (seed, fault) = caught(canary, plan);
+        println!("{canary:?}: seed {seed}: {fault}");
+    }
 }
 
 #[test]
