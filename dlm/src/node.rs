@@ -16,6 +16,8 @@ mod canary;
 mod cluster;
 mod detector;
 mod directory;
+#[cfg(test)]
+pub(crate) mod fingerprint;
 mod master;
 mod recovery;
 mod tokens;

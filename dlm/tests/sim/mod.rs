@@ -6,6 +6,7 @@
 //! A failure prints its seed. `DLM_SEED=N` runs that seed alone, with its history; `DLM_SEEDS=N` runs so many of each test.
 
 mod circles;
+mod every;
 mod oracle;
 mod scenes;
 mod users;
