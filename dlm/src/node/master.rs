@@ -61,6 +61,8 @@ impl Node {
         if is_held {
             return self.recovery.hold(from, ask);
         }
+        // A node has one ask at a time.
+        tree.ahead.remove(&from);
         let mut holder = tree.holders.get(&from).copied();
         if holder.is_some_and(|holder| holder.tag == ask.tag) {
             return;

@@ -340,6 +340,10 @@ impl Node {
             };
             token.master = Some(from);
             token.lock = Some(*lock);
+            // An ask that went to the directory named no token: to a master who knows this one it would seem to have overtaken its `Drop`.
+            if token.asked.is_some_and(|asked| asked.to.is_none()) {
+                self.send_ask(*key);
+            }
         }
         if done && era == self.cluster.era() {
             self.recovery.recovered.insert(from, era);

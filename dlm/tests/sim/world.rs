@@ -28,7 +28,7 @@ const REST_BY: u64 = 1_000_000;
 pub const PATIENCE: u64 = 3_000;
 /// Happenings of one node at most.
 const STEPS_MAX: u64 = 200_000;
-const HISTORY_LINES: usize = 600;
+const HISTORY_LINES: usize = 2000;
 
 /// What may happen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
