@@ -23,6 +23,7 @@ mod resource;
 pub mod server;
 mod slab;
 pub mod table;
+pub mod wire;
 
 pub use error::Error;
 pub use event::{
