@@ -170,6 +170,11 @@ impl Node {
         self.cluster.era()
     }
 
+    /// All nodes that live, as far as this one knows.
+    pub fn live(&self) -> Vec<NodeId> {
+        self.cluster.live()
+    }
+
     /// The node's own users' locks (and the wards, whose owner is on node 0).
     pub fn users(&self) -> &Table {
         &self.users

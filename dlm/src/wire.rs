@@ -34,7 +34,6 @@ pub const RECORDS_MAX: u32 = 65_536;
 
 const KIND_BATCH: u8 = 0;
 const ANSWER_AT_ONCE: u16 = 1;
-const COUNT_AT: usize = 4;
 
 /// What a batch says of itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,15 +53,24 @@ pub struct Header {
 }
 
 impl Header {
-    /// Writes the header, for `count` records.
-    pub fn encode(&self, count: u32, out: &mut Vec<u8>) {
+    /// Writes the header, for `count` records, into the first [`HEADER_BYTES`] of a batch.
+    pub fn write(&self, count: u32, batch: &mut [u8]) {
         let flags = if self.is_urgent { ANSWER_AT_ONCE } else { 0 };
-        out.extend_from_slice(&[VERSION, KIND_BATCH]);
-        out.extend_from_slice(&flags.to_le_bytes());
-        out.extend_from_slice(&count.to_le_bytes());
-        for number in [self.life.0, self.to.0, self.era.0, self.number, self.ack] {
-            out.extend_from_slice(&number.to_le_bytes());
+        let numbers = [self.life.0, self.to.0, self.era.0, self.number, self.ack];
+        let Some(place) = batch.first_chunk_mut::<HEADER_BYTES>() else { return };
+        place[..2].copy_from_slice(&[VERSION, KIND_BATCH]);
+        place[2..4].copy_from_slice(&flags.to_le_bytes());
+        place[4..8].copy_from_slice(&count.to_le_bytes());
+        for (place, number) in place[8..].chunks_exact_mut(8).zip(numbers) {
+            place.copy_from_slice(&number.to_le_bytes());
         }
+    }
+
+    /// A batch without messages.
+    pub fn alone(&self) -> Bytes {
+        let mut batch = [0; HEADER_BYTES];
+        self.write(0, &mut batch);
+        Bytes::copy_from_slice(&batch)
     }
 }
 
@@ -123,11 +131,4 @@ pub fn messages(bytes: &Bytes) -> Result<Vec<Message>, Error> {
         return Err(Error::Wire("bytes are left after the last record"));
     }
     Ok(messages)
-}
-
-/// Writes the number of records into a batch that was begun without knowing it.
-pub fn set_count(batch: &mut [u8], count: u32) {
-    if let Some(place) = batch.get_mut(COUNT_AT..COUNT_AT + 4) {
-        place.copy_from_slice(&count.to_le_bytes());
-    }
 }

@@ -73,8 +73,12 @@ fn any_message() -> impl Strategy<Value = Message> {
         keys().prop_map(|key| Message::Released { key }),
         (keys(), modes()).prop_map(|(key, mode)| Message::InUse { key, mode }),
         (any::<u64>(), keys(), refusals()).prop_map(|(tag, key, why)| Message::Denied { tag, key, why }),
-        (keys(), locks(), modes(), any::<bool>())
-            .prop_map(|(key, lock, mode, tries)| Message::Callback { key, lock, mode, tries }),
+        (keys(), locks(), modes(), any::<bool>()).prop_map(|(key, lock, mode, tries)| Message::Callback {
+            key,
+            lock,
+            mode,
+            tries
+        }),
         (vec((keys(), locks()), 0..5), any::<bool>())
             .prop_map(|(trees, done)| Message::Recovered { trees, done }),
         tagged,
@@ -85,7 +89,7 @@ fn any_message() -> impl Strategy<Value = Message> {
 }
 
 fn batch(messages: &[Message]) -> Bytes {
-    let mut out = Vec::new();
+    let mut out = vec![0; HEADER_BYTES];
     let number = u64::from(!messages.is_empty());
     let header = Header {
         life: Incarnation(7),
@@ -95,7 +99,7 @@ fn batch(messages: &[Message]) -> Bytes {
         ack: 2,
         is_urgent: messages.len() > 1,
     };
-    header.encode(messages.len() as u32, &mut out);
+    header.write(messages.len() as u32, &mut out);
     messages.iter().for_each(|message| put(message, &mut out));
     assert_eq!(super::header(&out).unwrap(), (header, messages.len() as u32));
     out.into()
