@@ -51,7 +51,7 @@ pub struct Node {
     #[prost(uint64, tag = "10")]
     pub incarnation: u64,
     /// The run of `ssid` in it that was last heard of: another number after each restart; 0 before the first.
-    #[prost(fixed64, tag = "11")]
+    #[prost(fixed64, tag = "20")]
     pub daemon: u64,
 }
 
@@ -108,7 +108,7 @@ pub struct View {
     pub last_id: u32,
     /// The number of the last view in which a life of a node, or a run of its `ssid`, began or ended: who misses views still knows since when
     /// those who live do.
-    #[prost(uint64, tag = "8")]
+    #[prost(uint64, tag = "20")]
     pub era: u64,
 }
 
