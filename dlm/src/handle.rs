@@ -1,25 +1,50 @@
-//! What the rest of a daemon holds of the lock manager.
+//! What the rest of a daemon holds of the lock manager: where it is told of the cluster, and where threads and tasks of the same process lock.
+
+mod holds;
+mod lock;
+mod locking;
+mod parking;
+mod threads;
+
+pub use lock::Lock;
+pub use locking::Locking;
 
 use crate::deadlock::Sighting;
 use crate::error::Error;
-use crate::event::{Effect, Event, Gone, Owner};
+use crate::event::{Effect, Event, Gone, Lockspace, Owner};
+use crate::flags::Flags;
+use crate::mode::Mode;
+use crate::name::Name;
 use crate::node::{Config, Member};
 use crate::server::{Listed, Lister, Locks, Surveying};
 use crate::shell::{self, Shared};
 use base::{Epoch, NodeId, Time};
 use fabric::Endpoint;
 use std::sync::Arc;
+use threads::Threads;
 use tokio::sync::mpsc::UnboundedSender;
 
 /// The lock manager of one node: its part in the locks of the cluster. Clones are the same one.
 #[derive(Clone)]
 pub struct Handle {
     shared: Arc<Shared>,
+    threads: Arc<Threads>,
 }
 
 impl Handle {
-    pub(crate) fn new(shared: Arc<Shared>) -> Handle {
-        Handle { shared }
+    pub(crate) fn new(shared: Arc<Shared>, seed: u64) -> Handle {
+        let threads = Arc::new(Threads::new(seed));
+        let owner = shared.turn(|state, _| state.owners().join(threads.clone()));
+        threads.be(owner);
+        Handle { shared, threads }
+    }
+
+    /// A lock on `name` for this process. Awaited, or waited for, it is a [`Lock`], which is held until it is dropped.
+    ///
+    /// NOQUEUE: not if somebody really uses what is in the way; VALBLK: with the value block. Who asks again for what this process has let go, and
+    /// nobody has asked for since, has it without a message, and without another thread's help.
+    pub fn lock(&self, space: Lockspace, name: Name, mode: Mode, flags: Flags) -> Locking<'_> {
+        Locking::new(self, space, name, mode, flags)
     }
 
     /// Starts it, as a service of `endpoint` and with a thread of its own. It grants nothing before its first [`Handle::view`].

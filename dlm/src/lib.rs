@@ -33,7 +33,7 @@ pub use event::{
     Transaction, Unlock, VALUE_BYTES,
 };
 pub use flags::Flags;
-pub use handle::Handle;
+pub use handle::{Handle, Lock, Locking};
 pub use lock::State;
 pub use message::{Ask, Copy, Drop, Envelope, Key, Message, Report};
 pub use mode::{Mode, ModeSet};

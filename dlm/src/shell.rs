@@ -38,10 +38,12 @@ use circles::Circles;
 use fabric::{Endpoint, Peer, Priority, service};
 use listing::Lists;
 use owners::Owners;
+pub(crate) use owners::{Listener, Told};
 use parking_lot::Mutex;
 use post::{Outgoing, Post};
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::task::Waker;
 use std::time::{Duration, Instant};
 use timer::Timer;
 
@@ -68,6 +70,7 @@ pub(crate) struct State {
     owners: Owners,
     circles: Circles,
     effects: Vec<Effect>,
+    told: Told,
     has_lease: bool,
     held: VecDeque<event::Event>,
     /// When the timer's thread will look.
@@ -79,7 +82,7 @@ pub(crate) struct State {
 /// # Errors
 /// [`Error::Limit`], or the thread cannot be started.
 pub(crate) fn start(config: Config, endpoint: Endpoint) -> Result<Handle, Error> {
-    let (node, life) = (config.node, config.life);
+    let (node, life, seed) = (config.node, config.life, config.table.seed);
     let state = State {
         core: Node::new(config)?,
         life,
@@ -87,6 +90,7 @@ pub(crate) fn start(config: Config, endpoint: Endpoint) -> Result<Handle, Error>
         owners: Owners::new(node),
         circles: Circles::default(),
         effects: Vec::new(),
+        told: Told::default(),
         has_lease: true,
         held: VecDeque::new(),
         armed: None,
@@ -101,7 +105,7 @@ pub(crate) fn start(config: Config, endpoint: Endpoint) -> Result<Handle, Error>
     });
     shared.endpoint.serve(service::LOCKS, Arc::new(desk::Desk::new(&shared)));
     timer::start(&shared)?;
-    Ok(Handle::new(shared))
+    Ok(Handle::new(shared, seed))
 }
 
 impl Shared {
@@ -117,7 +121,9 @@ impl Shared {
         let result = work(&mut state, now);
         let batches = state.post.due(now);
         let is_sooner = state.note_deadline();
+        let wakes = std::mem::take(&mut state.told.wakes);
         drop(state);
+        wakes.into_iter().for_each(Waker::wake);
         self.send(batches);
         if is_sooner {
             self.timer.wake();
@@ -180,7 +186,9 @@ impl Shared {
         batches.extend(state.post.tick(now));
         state.armed = state.next_deadline();
         let next = state.armed;
+        let wakes = std::mem::take(&mut state.told.wakes);
         drop(state);
+        wakes.into_iter().for_each(Waker::wake);
         self.send(batches);
         next
     }
@@ -207,7 +215,8 @@ impl State {
         }
         if let event::Event::Request(event::Request { tag, owner, .. }) = event {
             let why = event::Refusal::Limit("of requests while the node has no lease");
-            self.owners.tell(event::Effect::Refused { tag, lock: None, owner, mode: None, why });
+            let refused = event::Effect::Refused { tag, lock: None, owner, mode: None, why };
+            self.owners.tell(refused, &mut self.told);
         }
     }
 
@@ -236,6 +245,14 @@ impl State {
     }
 
     fn apply(&mut self, now: Time, event: Event) {
+        self.apply_one(now, event);
+        // What listeners say to it: each has fewer locks to speak of afterwards.
+        while let Some(event) = self.told.events.pop() {
+            self.apply_one(now, Event::User(event));
+        }
+    }
+
+    fn apply_one(&mut self, now: Time, event: Event) {
         let mut effects = std::mem::take(&mut self.effects);
         self.core.handle(now, event, &mut effects);
         for effect in effects.drain(..) {
@@ -246,7 +263,7 @@ impl State {
                 }
                 Effect::User(effect) => {
                     self.circles.note(&effect);
-                    self.owners.tell(effect);
+                    self.owners.tell(effect, &mut self.told);
                 }
             }
         }

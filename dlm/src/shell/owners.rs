@@ -2,20 +2,30 @@
 //!
 //! Invariant: an owner's effects reach it in the core's order; who has left is told nothing.
 
-use crate::event::{Effect, Owner};
+use crate::event::{Effect, Event, Owner};
 use base::NodeId;
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::task::Waker;
 use tokio::sync::mpsc::UnboundedSender;
+
+/// What follows from what was told.
+#[derive(Debug, Default)]
+pub struct Told {
+    /// To the core, at once.
+    pub events: Vec<Event>,
+    /// To be woken when the core's lock is released.
+    pub wakes: Vec<Waker>,
+}
 
 /// Somebody who is told, while the core's lock is held: it must not wait.
 pub trait Listener: Send + Sync {
     /// Something has become of a lock of this owner.
-    fn hear(&self, effect: Effect);
+    fn hear(&self, effect: Effect, told: &mut Told);
 }
 
 impl Listener for UnboundedSender<Effect> {
-    fn hear(&self, effect: Effect) {
+    fn hear(&self, effect: Effect, _: &mut Told) {
         // A program that has gone does not listen.
         let _ = self.send(effect);
     }
@@ -47,9 +57,9 @@ impl Owners {
     }
 
     /// Tells whom it concerns.
-    pub fn tell(&mut self, effect: Effect) {
+    pub fn tell(&mut self, effect: Effect, told: &mut Told) {
         if let Some(listener) = self.by_holder.get(&super::owner(&effect).holder) {
-            listener.hear(effect);
+            listener.hear(effect, told);
         }
     }
 }
