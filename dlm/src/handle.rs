@@ -13,6 +13,7 @@ use crate::deadlock::Sighting;
 use crate::error::Error;
 use crate::event::{Effect, Event, Gone, Lockspace, Owner};
 use crate::flags::Flags;
+use crate::message::Key;
 use crate::mode::Mode;
 use crate::name::Name;
 use crate::node::{Config, Member};
@@ -63,6 +64,11 @@ impl Handle {
     /// Whether the node has its lease: without it nothing new is granted, whatever it holds; what is asked meanwhile waits.
     pub fn lease(&self, has_lease: bool) {
         self.shared.turn(|state, now| state.lease(now, has_lease));
+    }
+
+    /// The node in whose directory a resource tree is looked up, in the last view.
+    pub fn directory_of(&self, key: &Key) -> Option<NodeId> {
+        self.shared.look(|state| state.core().directory_of(key))
     }
 
     /// Follows membership's views from now on, until membership or the handle's last clone is gone.

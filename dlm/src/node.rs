@@ -170,6 +170,11 @@ impl Node {
         self.cluster.era()
     }
 
+    /// The node in whose directory a tree is looked up.
+    pub fn directory_of(&self, key: &Key) -> Option<NodeId> {
+        self.cluster.owner(partition(key))
+    }
+
     /// All nodes that live, as far as this one knows.
     pub fn live(&self) -> Vec<NodeId> {
         self.cluster.live()
