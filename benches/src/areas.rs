@@ -2,6 +2,7 @@
 
 #[cfg(feature = "cluster")]
 mod cluster;
+pub mod dlm;
 pub mod fabric;
 #[cfg(feature = "cluster")]
 pub mod fs;

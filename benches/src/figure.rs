@@ -32,6 +32,8 @@ pub enum Target {
     AtLeast(f64),
     /// Ours itself is at most this, in the figure's unit: where there is no peer.
     Limit(f64),
+    /// Ours itself is at least this, in the figure's unit.
+    Least(f64),
 }
 
 /// A figure beside a peer's.
@@ -80,6 +82,7 @@ impl Figure {
             Target::AtMost(limit) => Some(self.ratio()? <= limit),
             Target::AtLeast(limit) => Some(self.ratio()? >= limit),
             Target::Limit(limit) => Some(self.ours.median <= limit),
+            Target::Least(limit) => Some(self.ours.median >= limit),
         }
     }
 
@@ -110,6 +113,7 @@ impl fmt::Display for Figure {
             Target::AtMost(limit) => write!(out, "   target <={limit:.2}")?,
             Target::AtLeast(limit) => write!(out, "   target >={limit:.2}")?,
             Target::Limit(limit) => write!(out, "   target <={}", self.unit.shown(limit))?,
+            Target::Least(limit) => write!(out, "   target >={}", self.unit.shown(limit))?,
         }
         match self.is_met() {
             Some(true) => write!(out, "   ok"),

@@ -10,7 +10,7 @@ mod probe;
 
 use std::process::ExitCode;
 
-const USAGE: &str = "usage: ssi-benches launch|pm|fs|fabric [PART]|fabric-peers|\
+const USAGE: &str = "usage: ssi-benches launch|pm|fs|fabric [PART]|dlm [PART]|fabric-peers|\
     fabric-verbs poll|sleep [DEVICE [DEVICE [PART]]]";
 
 /// Why a measurement could not be made.
@@ -28,6 +28,8 @@ fn main() -> ExitCode {
         ["side", words @ ..] => areas::fabric::run_side(words),
         ["fabric"] => areas::fabric::run(""),
         ["fabric", part] => areas::fabric::run(part),
+        ["dlm"] => areas::dlm::run(""),
+        ["dlm", part] => areas::dlm::run(part),
         ["fabric-peers"] => areas::fabric::run_peers(),
         ["fabric-verbs", words @ ..] => areas::fabric::run_verbs(words),
         #[cfg(feature = "cluster")]

@@ -21,6 +21,22 @@ pub enum Error {
         /// What is possible.
         most: u32,
     },
+    /// What a peer says is no message.
+    #[error("a message of another node's lock manager is malformed: {0}")]
+    Wire(&'static str),
+    /// A peer speaks another version.
+    #[error(
+        "another node's lock manager speaks version {spoken}, this one {known}: run one version on all nodes"
+    )]
+    Version {
+        /// What it speaks.
+        spoken: u8,
+        /// What this node speaks.
+        known: u8,
+    },
+    /// A thread cannot be started.
+    #[error("start the lock manager's thread: {0}")]
+    Thread(std::io::Error),
     /// Nobody answers on the lock manager's socket.
     #[error("no lock manager answers at {}: {source} (is the node started? is this inside the cluster, or is SSI_DLM_SOCKET set?)", path.display())]
     NoServer {

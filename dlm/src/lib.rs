@@ -12,6 +12,7 @@ mod error;
 mod event;
 mod extents;
 mod flags;
+mod handle;
 mod lock;
 mod message;
 pub mod mode;
@@ -21,8 +22,10 @@ mod policy;
 mod queue;
 mod resource;
 pub mod server;
+mod shell;
 mod slab;
 pub mod table;
+pub mod wire;
 
 pub use error::Error;
 pub use event::{
@@ -30,6 +33,7 @@ pub use event::{
     Transaction, Unlock, VALUE_BYTES,
 };
 pub use flags::Flags;
+pub use handle::{Handle, Lock, Locking};
 pub use lock::State;
 pub use message::{Ask, Copy, Drop, Envelope, Key, Message, Report, Search};
 pub use mode::{Mode, ModeSet};
@@ -37,6 +41,7 @@ pub use name::{NAME_BYTES_MAX, Name};
 pub use node::Node;
 pub use policy::{Policy, Scope, Span};
 pub use resource::Value;
+pub use shell::life;
 pub use table::Table;
 
 #[cfg(test)]

@@ -182,9 +182,14 @@ impl Node {
         self.cluster.era()
     }
 
-    /// The node whose directory has a tree; `None` before the first view.
-    pub fn owner_of(&self, key: &Key) -> Option<NodeId> {
+    /// The node in whose directory a tree is looked up.
+    pub fn directory_of(&self, key: &Key) -> Option<NodeId> {
         self.cluster.owner(partition(key))
+    }
+
+    /// All nodes that live, as far as this one knows.
+    pub fn live(&self) -> Vec<NodeId> {
+        self.cluster.live()
     }
 
     /// The node's own users' locks (and the wards, whose owner is on node 0).

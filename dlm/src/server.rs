@@ -19,6 +19,6 @@ mod spaces;
 mod told;
 
 pub use connection::{listen, run};
-pub use locks::{Locks, Surveying};
+pub use locks::{Listed, Lister, Listing, Locks, Surveying};
 pub use single::Single;
 pub use spaces::{OPEN_SPACE, lockspace};

@@ -72,6 +72,8 @@ pub mod service {
     pub const ADMIN: ServiceId = ServiceId(6);
     /// replog: what members of replicated logs say to one another.
     pub const REPLOG: ServiceId = ServiceId(7);
+    /// dlm: what the lock managers of the nodes say to one another.
+    pub const LOCKS: ServiceId = ServiceId(8);
 }
 
 /// A request or a reply: a tagged message, and bulk bytes that no one need copy into it.

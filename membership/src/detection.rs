@@ -111,6 +111,11 @@ impl Detector {
         peer.condition = Some(condition);
     }
 
+    /// How the node in `row` last said it is, if its link still stands.
+    pub fn condition(&self, row: &Node) -> Option<Condition> {
+        self.peers.get(&row.node_id())?.condition
+    }
+
     /// A life of a node wants to be in the view.
     pub fn hello(&mut self, node: NodeId, row: Node) {
         let Some(peer) = self.peers.get_mut(&node) else { return };

@@ -4,7 +4,7 @@ use crate::Error;
 use crate::core::Status;
 use crate::shell::{Ended, Input, Shared};
 use crate::talk::{Ask, Leave, Remove, Say};
-use crate::wire::View;
+use crate::wire::{Node, View};
 use base::NodeId;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
@@ -26,6 +26,11 @@ pub struct Handle {
 impl Handle {
     pub(crate) fn new(shared: Arc<Shared>) -> Handle {
         Handle { shared }
+    }
+
+    /// This node's own row as this life, and this run of its daemon, wants it.
+    pub fn local(&self) -> &Node {
+        &self.shared.local
     }
 
     /// The newest agreed view that this node knows.

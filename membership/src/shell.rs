@@ -102,13 +102,14 @@ impl Membership {
         endpoint: Endpoint,
         heartbeat_socket: UdpSocket,
     ) -> Result<crate::Handle, Error> {
-        let Config { local, state_dir, key, cluster, timings, on_thread_start } = config;
+        let Config { mut local, state_dir, key, cluster, timings, on_thread_start } = config;
         let register = saved::load(&state_dir)?;
         let id = local.node_id();
         if register.accepted.node(id).is_none() {
             return Err(Error::NotInTable(id));
         }
         check_life(&register.committed, &local)?;
+        local.daemon = random_number();
         let clock = Clock::start();
         let first = Arc::new(register.committed.clone());
         let (inbox, events) = mpsc::sync_channel(INBOX_MAX);
@@ -126,7 +127,7 @@ impl Membership {
             keys: Arc::new(Mutex::new(vec![key])),
         });
         let tick = timings.tick;
-        let core_config = CoreConfig { row: local, daemon: random_number(), timings };
+        let core_config = CoreConfig { daemon: local.daemon, row: local, timings };
         let runner = Runner {
             core: Core::new(core_config, register, clock.now()),
             clock,

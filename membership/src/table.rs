@@ -22,7 +22,16 @@ pub fn voters(view: &View) -> Vec<NodeId> {
 pub fn founded(cluster: &str, first: &Node, pid_region: u32) -> View {
     // Life 1 ended before it began: the node may vote, and its first real life is a later one.
     let row = Node { id: 1, state: NodeState::Down as i32, incarnation: 1, ..first.clone() };
-    View { epoch: 1, cluster: cluster.into(), master: 1, nodes: vec![row], pid_region, mds: 1, last_id: 1 }
+    View {
+        epoch: 1,
+        cluster: cluster.into(),
+        master: 1,
+        nodes: vec![row],
+        pid_region,
+        mds: 1,
+        last_id: 1,
+        era: 1,
+    }
 }
 
 /// Puts a machine into the table, DOWN until it says hello. A known name keeps its id.

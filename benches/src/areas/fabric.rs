@@ -4,13 +4,13 @@
 
 mod bulk;
 mod calls;
-mod contest;
+pub(super) mod contest;
 mod cost;
 mod ours;
-mod pair;
+pub(super) mod pair;
 mod peers;
-mod sample;
-mod side;
+pub(super) mod sample;
+pub(super) mod side;
 mod verbs;
 
 use crate::Error;

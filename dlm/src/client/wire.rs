@@ -47,7 +47,7 @@ pub enum What {
     /// Locks go: this connection's, or orphans.
     #[prost(message, tag = "9")]
     Purge(Purge),
-    /// All locks of this node's programs.
+    /// All locks of all programs in the cluster.
     #[prost(message, tag = "10")]
     List(()),
     /// Who waits for whom.
@@ -175,6 +175,9 @@ pub struct Reply {
     /// More of the same answer follows in the next reply.
     #[prost(bool, tag = "6")]
     pub more: bool,
+    /// `List`: nodes that did not answer, so that their locks are missing.
+    #[prost(uint32, repeated, tag = "7")]
+    pub silent: Vec<u32>,
 }
 
 /// A lock in a list.

@@ -58,6 +58,11 @@ struct Server {
 pub async fn run(listener: UnixListener, locks: Arc<dyn Locks>) {
     let register = Mutex::new(Register::new(locks.node(), rustix::process::geteuid().as_raw()));
     let server = Arc::new(Server { locks, register });
+    let weak = Arc::downgrade(&server);
+    server.locks.list_with(Arc::new(move || {
+        let Some(server) = weak.upgrade() else { return Vec::new() };
+        server.register.lock().rows(server.locks.now())
+    }));
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
         let place = Arc::clone(&places).acquire_owned().await;
@@ -184,7 +189,10 @@ impl Conversation {
     async fn answer(&mut self, call: Call) -> io::Result<()> {
         let Server { locks, register } = &*self.holder.server;
         let (holder, now) = (self.holder.owner.holder, locks.now());
-        let outcome = if let Some(What::Waits(())) = call.what {
+        let outcome = if let Some(What::List(())) = call.what {
+            let elsewhere = locks.list_elsewhere().await;
+            Outcome { replies: register.lock().list(call.tag, elsewhere, now), events: Vec::new() }
+        } else if let Some(What::Waits(())) = call.what {
             let seen = locks.survey().await;
             Outcome { replies: register.lock().waits(call.tag, &seen, now), events: Vec::new() }
         } else {

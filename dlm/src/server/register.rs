@@ -3,6 +3,7 @@
 //! Invariant: numbers of locks are unlike each other while both last. What a connection may do is decided here, before anything behind it hears
 //! of it.
 
+use super::locks::Listing;
 use super::orphans::Orphans;
 use super::session::{Peer, Session};
 use super::spaces::Spaces;
@@ -70,9 +71,6 @@ impl Register {
     /// A call. `is_late`: the program has not fetched what it was told long ago, and gets no new locks before it has.
     pub fn call(&mut self, holder: u64, call: Call, is_late: bool, now: Time) -> Outcome {
         let tag = call.tag;
-        if let Some(What::List(())) = call.what {
-            return Outcome { replies: self.list(tag, now), events: Vec::new() };
-        }
         let accepted = match call.what {
             Some(What::Lock(_) | What::Convert(_)) if is_late => Err(status::NO_ROOM),
             Some(what) => self.accept(holder, tag, what, now),
@@ -197,12 +195,24 @@ impl Register {
         Ok((0, owners.into_iter().map(|owner| Event::Gone(Gone::OrphansOf(owner))).collect()))
     }
 
-    fn list(&self, tag: u64, now: Time) -> Vec<Reply> {
+    /// The locks of this node's programs.
+    pub fn rows(&self, now: Time) -> Vec<Row> {
         let mut rows: Vec<Row> = self.sessions.values().flat_map(|session| session.rows(now)).collect();
         rows.extend(self.orphans.rows(now));
-        rows.sort_by(|a, b| (&a.space, &a.name, a.lkid).cmp(&(&b.space, &b.name, b.lkid)));
+        rows
+    }
+
+    /// The locks of all programs, of which those of other nodes are known from `elsewhere`.
+    pub fn list(&self, tag: u64, elsewhere: Listing, now: Time) -> Vec<Reply> {
+        let mut rows = self.rows(now);
+        rows.extend(elsewhere.rows);
+        rows.sort_by(|a, b| (&a.space, &a.name, a.node, a.lkid).cmp(&(&b.space, &b.name, b.node, b.lkid)));
         let parts = rows.chunks(ROWS_MAX).map(|rows| Reply { tag, rows: rows.to_vec(), ..Reply::default() });
-        in_parts(tag, parts.collect())
+        let mut parts = in_parts(tag, parts.collect());
+        if let Some(last) = parts.last_mut() {
+            last.silent = elsewhere.silent.iter().map(|node| node.0).collect();
+        }
+        parts
     }
 
     /// Who waits for whom, program by program, and in which circles.

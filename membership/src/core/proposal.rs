@@ -63,6 +63,9 @@ impl Core {
         let epoch = view.epoch + 1;
         let decided = self.deciding.len();
         self.grant_wishes(&mut view, voters_may_change, epoch);
+        if !view.lives().eq(present.lives()) {
+            view.era = epoch;
+        }
         if view != present || self.agreement.owes_proposal() {
             self.agreement.propose(now, view);
         } else {
@@ -72,9 +75,13 @@ impl Core {
 
     /// The row that `row` must become, `None` if it is right.
     fn next_row(&self, row: &Node, now: Time) -> Option<Node> {
-        let with =
-            |state: NodeState| (row.state() != state).then(|| Node { state: state as i32, ..row.clone() });
         let itself = row.node_id() == self.me();
+        let run = if itself { Some(self.condition) } else { self.detector.condition(row) };
+        let daemon = run.map_or(row.daemon, |condition| condition.daemon);
+        let with = |state: NodeState| {
+            let is_same = row.state() == state && (row.daemon == daemon || state == NodeState::Down);
+            (!is_same).then(|| Node { state: state as i32, daemon, ..row.clone() })
+        };
         let mine = (itself && row.incarnation < self.row.incarnation).then_some(&self.row);
         if let Some(hello) = mine.or_else(|| self.detector.returning(row)) {
             if row.is_alive() {

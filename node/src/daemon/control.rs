@@ -73,7 +73,7 @@ async fn serve(state: StateDir, config: NodeConfig) -> Result<(), Error> {
     let pm = pm::Pm::start(processes, endpoint.clone(), link, membership.watch()).map_err(Error::said)?;
     serve_proc(held.fuse, for_proc, &welcome.fuse_state, &pm)?;
     tokio::spawn(aim_heartbeats(pm.clone(), membership.clone()));
-    super::locks::start(&state, config.node_id())?;
+    super::locks::start(&state, &endpoint, &membership)?;
     let listener = server::listen(&state.admin_socket()).map_err(Error::step("open the admin socket"))?;
     let rekeying = Rekeying::start(keyholder, &state, membership.clone(), pm.clone());
     let desk =

@@ -21,6 +21,8 @@ pub fn row(config: &NodeConfig, incarnation: Incarnation) -> Node {
         speed: config.speed,
         state: membership::NodeState::Up as i32,
         incarnation: incarnation.0,
+        // Membership draws it.
+        daemon: 0,
     }
 }
 

@@ -24,7 +24,7 @@ const TRANSACTION_VARIABLE: &str = "SSI_LOCK_TRANSACTION";
 /// Exit code if the command cannot be run, as flock(1) has it (EX_UNAVAILABLE).
 const CANNOT_RUN: u8 = 69;
 
-/// Hold a lock around a command, as flock(1) does; so far among the processes of one node.
+/// Hold a lock of the cluster around a command, as flock(1) does.
 #[derive(Debug, Args)]
 #[command(
     override_usage = "ssi lock [OPTIONS] NAME COMMAND [ARGUMENT]...\n       ssi lock [OPTIONS] NAME -c COMMAND\n       \
@@ -211,12 +211,18 @@ impl Lock {
         let is_meant = |row: &&wire::Row| {
             row.orphan && row.space == self.space.as_bytes() && row.name == self.name.as_bytes()
         };
-        let mode = rows.iter().find(is_meant).and_then(|row| Mode::from_number(row.granted?));
-        let Some(mode) = mode else {
-            let name = self.name.to_string_lossy();
-            return Err(Error::Said(format!("lock {name}: no command of this node has left it behind")));
+        let left =
+            rows.iter().find(is_meant).and_then(|row| Some((row.node, Mode::from_number(row.granted?)?)));
+        let name = self.name.to_string_lossy();
+        let Some((node, mode)) = left else {
+            return Err(Error::Said(format!("lock {name}: no command has left it behind")));
         };
         let end = self.take(&mut connection, mode, Flags::ORPHAN | Flags::NOQUEUE, 0)?;
+        if end.status == status::NOT_THERE {
+            return Err(Error::Said(format!(
+                "lock {name}: it was left behind on node {node}: drop it there"
+            )));
+        }
         if end.status != status::OK {
             return Err(self.refused(end.status));
         }

@@ -44,7 +44,10 @@ impl Locks {
         if self.deadlocks {
             return print_circles(&ask(What::Waits(()))?.waits, self.json);
         }
-        let mut rows = ask(What::List(()))?.rows;
+        let Reply { mut rows, silent, .. } = ask(What::List(()))?;
+        for node in silent {
+            eprintln!("ssi locks: node {node} does not answer: its locks are missing");
+        }
         rows.retain(|row| self.space.as_ref().is_none_or(|space| row.space == space.as_bytes()));
         rows.retain(|row| !self.waiting || row.wanted.is_some());
         if self.json {

@@ -22,18 +22,29 @@ pub struct Pair {
     serve: Vec<String>,
     drive: Vec<String>,
     pinned: bool,
+    in_memory: bool,
 }
 
 impl Pair {
     /// A pair of these words, which are separated by spaces. Without a server the driver is alone.
     pub fn new(serve: &str, drive: &str) -> Pair {
         let words = |text: &str| text.split_whitespace().map(str::to_owned).collect();
-        Pair { serve: words(serve), drive: words(drive), pinned: true }
+        Pair { serve: words(serve), drive: words(drive), pinned: true, in_memory: false }
     }
 
     /// The same on whichever cores: for what the kernel does much work for, on a core that it chooses.
     pub fn unpinned(self) -> Pair {
         Pair { pinned: false, ..self }
+    }
+
+    /// The same with the directories of both sides in memory: for what writes to them.
+    pub fn in_memory(self) -> Pair {
+        Pair { in_memory: true, ..self }
+    }
+
+    fn start(&self, core: Option<usize>, words: &[String], log: Option<&Path>) -> Result<Side, Error> {
+        let dir = if self.in_memory { tempfile::tempdir_in("/dev/shm")? } else { tempfile::tempdir()? };
+        Side::start(core, words, log, dir)
     }
 
     fn core(&self, core: usize) -> Option<usize> {
@@ -55,7 +66,7 @@ impl Pair {
         let mut server = self.server(None)?;
         let mut drive = self.drive.clone();
         drive.extend(server.as_ref().map(|(_, at)| at.clone()).unwrap_or_default());
-        let mut driver = Side::start(self.core(DRIVER_CORE), &drive, None)?;
+        let mut driver = self.start(self.core(DRIVER_CORE), &drive, None)?;
         driver.expect("warm")?;
         let mut used = |word: &str| -> Result<Sample, Error> {
             match &mut server {
@@ -80,7 +91,7 @@ impl Pair {
         let server = self.server(Some(server_log))?;
         let mut drive = self.drive.clone();
         drive.extend(server.as_ref().map(|(_, at)| at.clone()).unwrap_or_default());
-        let mut driver = Side::start(self.core(DRIVER_CORE), &drive, Some(driver_log))?;
+        let mut driver = self.start(self.core(DRIVER_CORE), &drive, Some(driver_log))?;
         driver.expect("warm")?;
         driver.ask(GO)?;
         driver.finish()?;
@@ -91,7 +102,7 @@ impl Pair {
         if self.serve.is_empty() {
             return Ok(None);
         }
-        let mut side = Side::start(self.core(0), &self.serve, log)?;
+        let mut side = self.start(self.core(0), &self.serve, log)?;
         let line = side.line()?;
         let at = line.strip_prefix("at ").ok_or_else(|| format!("{}: {line}", side.name))?;
         let at = at.split_whitespace().map(str::to_owned).collect();
@@ -114,7 +125,12 @@ pub struct Side {
 
 impl Side {
     /// Starts one on this core, or on any, below strace if there is a file for what it counts.
-    pub fn start(core: Option<usize>, words: &[String], log: Option<&Path>) -> Result<Side, Error> {
+    pub fn start(
+        core: Option<usize>,
+        words: &[String],
+        log: Option<&Path>,
+        dir: tempfile::TempDir,
+    ) -> Result<Side, Error> {
         let own = own_path()?;
         let mut command = match log {
             None => Command::new(&own),
@@ -124,7 +140,6 @@ impl Side {
                 strace
             }
         };
-        let dir = tempfile::tempdir()?;
         let core = core.map_or_else(|| ANY_CORE.to_owned(), |core| core.to_string());
         command.args(["side", &core]).args(words).current_dir(dir.path());
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;

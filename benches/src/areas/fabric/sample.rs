@@ -93,6 +93,11 @@ impl Laps {
         }
     }
 
+    /// What was done since the last lap is not timed.
+    pub fn begin(&mut self) {
+        self.last = Instant::now();
+    }
+
     /// p50 and p99 of one thing in microseconds, how many there were, and how many a second.
     pub fn sample(self) -> Result<Sample, Error> {
         let seconds = self.begun.elapsed().as_secs_f64();

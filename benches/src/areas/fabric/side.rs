@@ -40,6 +40,9 @@ pub fn run(words: &[&str]) -> Result<(), Error> {
         ("futex.drive", [count, pid, file]) => peers::futex::drive(count.parse()?, pid, file),
         ("lines.drive", [count]) => peers::memory::lines(count.parse()?),
         ("copy.drive", [buffers, mib]) => peers::memory::copies(buffers.parse()?, mib.parse()?),
+        (_, rest) if ["dlm.", "etcd.", "mutex."].iter().any(|area| name.starts_with(area)) => {
+            crate::areas::dlm::run_side(name, rest)
+        }
         (_, rest) if name.starts_with("ours.") => ours::run(name, rest),
         _ => Err(format!("no side {name} {rest:?}").into()),
     }
