@@ -45,6 +45,8 @@ pub struct Ask {
     pub holds: Option<LockId>,
     /// Refuse it if somebody really uses what is in its way, or waits before it.
     pub tries: bool,
+    /// The value block will be read under a mode beside which others may write it: it must be what it is at some moment from now on.
+    pub reads: bool,
 }
 
 /// What a node gives back of its token.
@@ -164,6 +166,24 @@ pub enum Message {
         key: Key,
         /// The mode that is wanted.
         mode: Mode,
+    },
+    /// Master to a holder that may change the value block: what is it now?
+    Fetch {
+        /// Of what.
+        key: Key,
+        /// Your token.
+        lock: LockId,
+        /// The master's number for this.
+        number: u64,
+    },
+    /// Holder to master.
+    Fetched {
+        /// Of what.
+        key: Key,
+        /// The master's number for this.
+        number: u64,
+        /// The value block, if it was changed since the master saw it, and whether it is valid.
+        value: Option<([u8; VALUE_BYTES], bool)>,
     },
     /// Holder to master.
     Drop(Drop),

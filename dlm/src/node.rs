@@ -18,6 +18,7 @@ mod master;
 mod recovery;
 mod tokens;
 mod users;
+mod values;
 
 pub use cluster::{Member, MemberState, PARTITIONS, partition};
 
@@ -96,6 +97,7 @@ pub struct Node {
     wards: BTreeMap<LockId, Key>,
     last_ward: u64,
     last_tag: u64,
+    last_fetch: u64,
     idle: BTreeSet<(u64, Key)>,
     last_idle: u64,
     directory: Directory,
@@ -126,6 +128,7 @@ impl Node {
             wards: BTreeMap::new(),
             last_ward: 0,
             last_tag: 0,
+            last_fetch: 0,
             idle: BTreeSet::new(),
             last_idle: 0,
             directory: Directory::default(),
@@ -245,6 +248,8 @@ impl Node {
             Message::Cancel { tag, key } => self.cancel_ask(from, tag, key),
             Message::Callback { key, lock, mode, tries } => self.callback(from, key, lock, mode, tries),
             Message::InUse { key, mode } => self.in_use(from, key, mode),
+            Message::Fetch { key, lock, number } => self.fetch(from, key, lock, number),
+            Message::Fetched { key, number, value } => self.fetched(from, key, number, value),
             Message::Drop(drop) => self.dropped(from, &drop),
             Message::NotMaster { tag, key } => self.not_master(from, tag, key),
             Message::Release { key, floor } => self.release(from, key, floor),

@@ -65,6 +65,11 @@ impl Cluster {
         self.live.get(&node) == Some(&life)
     }
 
+    /// True if some life of the node is UP or STALLED.
+    pub fn is_live(&self, node: NodeId) -> bool {
+        self.live.contains_key(&node)
+    }
+
     /// All that live.
     pub fn live(&self) -> Vec<NodeId> {
         self.live.keys().copied().collect()

@@ -8,6 +8,7 @@
 //!
 //! Invariant: `holders` of a tree are the nodes that have a lock on it in the table, one each.
 
+use super::values::Reader;
 use super::{Node, partition};
 use crate::event::{Convert, Effect, Event, Grant, LockId, Owner, Refusal, Request, Transaction, Unlock};
 use crate::flags::Flags;
@@ -40,6 +41,8 @@ pub struct Tree {
     pub waiting: Vec<(NodeId, Ask)>,
     /// Asks that have overtaken their node's `Drop`.
     pub ahead: BTreeMap<NodeId, Ask>,
+    /// Asks that wait for the value as it is at the one who may change it.
+    pub readers: Vec<Reader>,
     pub empty_since: Option<u64>,
 }
 
@@ -64,6 +67,8 @@ impl Node {
         if holder.is_some_and(|holder| holder.tag == ask.tag) {
             return;
         }
+        // One ask of a node at a time: what still reads is this one, come twice, or an earlier one.
+        tree.readers.retain(|reader| reader.from != from);
         if let Some(Holder { lock, wants: Some(_), .. }) = holder {
             // A node has one ask at a time: this wait is an earlier one, which came twice around a change of view.
             self.master(Event::Cancel { tag: NO_ANSWER, owner: owner(from), lock });
@@ -73,6 +78,9 @@ impl Node {
             && holder.is_some_and(|holder| ask.holds != Some(holder.lock))
         {
             tree.ahead.insert(from, ask);
+            return;
+        }
+        if ask.reads && self.fetch_first(from, ask) {
             return;
         }
         let others = self.trees.get(&ask.key).into_iter().flat_map(|tree| tree.holders.values());
@@ -174,6 +182,10 @@ impl Node {
             tree.ahead.remove(&from);
             return self.post(from, Message::Denied { tag, key, why: Refusal::Cancelled });
         }
+        if let Some(at) = tree.readers.iter().position(|reader| reader.from == from && reader.ask.tag == tag) {
+            tree.readers.remove(at);
+            return self.post(from, Message::Denied { tag, key, why: Refusal::Cancelled });
+        }
         let holder = tree.holders.get(&from).filter(|holder| holder.tag == tag && holder.wants.is_some());
         if let Some(lock) = holder.map(|holder| holder.lock) {
             self.master(Event::Cancel { tag: NO_ANSWER, owner: owner(from), lock });
@@ -216,6 +228,7 @@ impl Node {
         if let Some(ask) = self.trees.get_mut(&drop.key).and_then(|tree| tree.ahead.remove(&from)) {
             self.asked(from, ask);
         }
+        self.release_readers(drop.key);
         self.note_empty(drop.key);
     }
 

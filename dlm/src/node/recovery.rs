@@ -116,10 +116,14 @@ impl Node {
         for tree in self.trees.values_mut() {
             tree.waiting.retain(|(from, _)| *from != node);
             tree.ahead.remove(&node);
+            tree.readers.retain(|reader| reader.from != node);
         }
         self.recovery.held_asks.retain(|(from, _)| *from != node);
         self.recovery.recovered.remove(&node);
         self.master(Event::Gone(gone));
+        for key in self.trees.keys().copied().collect::<Vec<_>>() {
+            self.release_readers(key);
+        }
     }
 
     /// Tokens and asks whose master is dead have none.

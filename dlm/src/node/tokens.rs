@@ -11,8 +11,9 @@
 //! Invariant: while an ask is under way nothing is given back; what is given back is given up here first. So no token is ever converted
 //! sideways, and no conversion at a master is held up by what nobody uses.
 
+use super::values::Parked;
 use super::{Node, partition};
-use crate::event::{self, LockId, Owner, Refusal};
+use crate::event::{LockId, Owner, Refusal};
 use crate::message::{Ask, Drop, Key, Message};
 use crate::mode::Mode;
 use crate::resource::Value;
@@ -34,6 +35,8 @@ pub struct Asked {
     /// The master that has it; `None`: the directory was asked, nobody has answered.
     pub to: Option<NodeId>,
     pub is_cancelled: bool,
+    /// The last wait in the users' table before it.
+    pub last_wait: u64,
 }
 
 /// This node's token of one tree, and the ward that stands for the rest of the cluster in the node's own table.
@@ -51,7 +54,9 @@ pub struct Token {
     /// To which mode it is being given up: the ward is converting, or has converted and the master is not known.
     pub giving: Option<Option<Mode>>,
     /// Users' requests that may not be shown to the table before a token is there.
-    pub parked: Vec<event::Event>,
+    pub parked: Vec<Parked>,
+    /// The ward stays as it is though the token allows more: somebody would read a value that is older than its request.
+    pub is_stale: bool,
     /// The value's serial number at the master, and here, when they were last the same.
     pub serial: u64,
     pub synced: u64,
@@ -120,8 +125,11 @@ impl Node {
         if let Some(wait) = held_up.filter(|wait| wait.converts) {
             return Some((wait.mode, true, false));
         }
+        if token.is_stale && !self.users.is_alone(token.ward) {
+            return token.mode.map(|mode| (mode, false, false));
+        }
         if let Some(parked) = token.parked.first() {
-            let (mode, tries) = Self::parked_mode(parked);
+            let (mode, tries) = Self::parked_mode(&parked.event);
             // Covered: the value is to be read anew.
             let mode = if token.covers(mode) { token.mode.unwrap_or(mode) } else { mode };
             return Some((mode, false, tries));
@@ -145,8 +153,13 @@ impl Node {
         let Some(token) = self.tokens.get_mut(&key) else { return };
         let wanted = token.mode.map_or(mode, |held| held.join(mode));
         self.last_tag += 1;
-        let ask = Ask { tag: self.last_tag, key, mode: wanted, holds: token.lock, tries };
-        token.asked = Some(Asked { ask, to: None, is_cancelled: false });
+        let reads = token.is_stale
+            || token.parked.iter().any(Parked::reads)
+            || self.users.last_read_wait(token.ward).is_some();
+        let reads = reads && wanted < Mode::CW;
+        let ask = Ask { tag: self.last_tag, key, mode: wanted, holds: token.lock, tries, reads };
+        let last_wait = self.users.last_wait();
+        token.asked = Some(Asked { ask, to: None, is_cancelled: false, last_wait });
         self.send_ask(key);
     }
 
@@ -195,13 +208,16 @@ impl Node {
 
     pub(super) fn granted(&mut self, from: NodeId, tag: u64, key: Key, given: Given) {
         let Some(token) = self.tokens.get_mut(&key) else { return self.give_back(from, key, given.lock) };
-        if token.asked.is_none_or(|asked| asked.ask.tag != tag) {
+        let Some(asked) = token.asked.filter(|asked| asked.ask.tag == tag) else {
             let is_known = token.lock == Some(given.lock) && token.master == Some(from);
             return if is_known { self.say_again(key) } else { self.give_back(from, key, given.lock) };
-        }
+        };
+        let last_read = self.users.last_read_wait(token.ward).filter(|_| given.mode < Mode::CW);
+        let is_stale = last_read.is_some_and(|wait| !asked.ask.reads || wait > asked.last_wait);
         let was_weak = token.mode.is_none_or(|mode| mode < Mode::CW);
         token.asked = None;
         token.called = None;
+        token.is_stale = is_stale;
         token.mode = Some(given.mode);
         token.master = Some(from);
         token.lock = Some(given.lock);
@@ -210,8 +226,10 @@ impl Node {
         if was_weak {
             self.take_value(key, given.value);
         }
-        self.convert_ward(key, ward_for(Some(given.mode)));
-        self.unpark(key, None);
+        if !is_stale {
+            self.convert_ward(key, ward_for(Some(given.mode)));
+        }
+        self.unpark(key, None, Some(asked.ask));
         self.settle(key);
     }
 
@@ -237,8 +255,8 @@ impl Node {
             // The ask was for the first that is parked, perhaps in a stronger mode than that one's.
             Refusal::Again => {
                 let tried = self.tokens.get(&key).and_then(|token| token.parked.first());
-                let mode = tried.map(|event| Self::parked_mode(event).0);
-                self.unpark(key, mode.or(Some(asked.ask.mode)));
+                let mode = tried.map(|parked| Self::parked_mode(&parked.event).0);
+                self.unpark(key, mode.or(Some(asked.ask.mode)), None);
             }
             why => self.refuse_users(key, why),
         }
@@ -324,6 +342,7 @@ impl Node {
             return false;
         }
         token.giving = None;
+        token.is_stale = false;
         token.mode = kept;
         if kept.is_none() {
             token.lock = None;
@@ -331,11 +350,7 @@ impl Node {
         if token.called.is_some_and(|called| kept.is_none_or(|kept| kept.goes_with(called))) {
             token.called = None;
         }
-        let local = self.users.value(key.lockspace, key.name).unwrap_or(Value::NEW);
-        let is_changed = local.serial != token.synced;
-        token.serial += u64::from(is_changed);
-        token.synced = local.serial;
-        let value = is_changed.then_some((local.bytes, local.is_valid));
+        let value = self.changed_value(key);
         let floor = self.users.last_token();
         self.post(master, Message::Drop(Drop { key, lock, mode: kept, value, floor }));
         true

@@ -7,10 +7,11 @@
 //! Invariant: no user is granted what the token does not cover: the ward forbids it.
 
 use super::tokens::{Token, ward_for};
+use super::values::Parked;
 use super::{Effect as NodeEffect, Node};
 use crate::event::{Convert, Effect, Event, Gone, LockId, Owner, Refusal, Request, Transaction, Unlock};
 use crate::flags::Flags;
-use crate::message::Key;
+use crate::message::{Ask, Key};
 use crate::mode::Mode;
 use crate::policy::{Policy, Scope, Span};
 use crate::resource::Value;
@@ -106,21 +107,22 @@ impl Node {
 
     fn park(&mut self, key: Key, event: Event) {
         if let Some(token) = self.tokens.get_mut(&key) {
-            token.parked.push(event);
+            token.parked.push(Parked { event, after: self.last_tag });
         }
     }
 
-    /// Shows the table what was parked and is covered now; and the tries that failed for `denied`.
-    pub(super) fn unpark(&mut self, key: Key, denied: Option<Mode>) {
+    /// Shows the table what was parked and is covered now, by the answer to `answered`; and the tries that failed for `denied`.
+    pub(super) fn unpark(&mut self, key: Key, denied: Option<Mode>, answered: Option<Ask>) {
         let Some(token) = self.tokens.get_mut(&key) else { return };
-        let ready = |token: &Token, event: &Event| {
-            let (mode, tries) = Self::parked_mode(event);
-            token.covers(mode) || (tries && denied.is_some_and(|denied| mode.covers(denied)))
+        let ready = |token: &Token, parked: &Parked| {
+            let (mode, tries) = Self::parked_mode(&parked.event);
+            (token.covers(mode) && !parked.would_read_old(token, answered))
+                || (tries && denied.is_some_and(|denied| mode.covers(denied)))
         };
         let parked = std::mem::take(&mut token.parked);
-        let (ready, rest): (Vec<_>, Vec<_>) = parked.into_iter().partition(|event| ready(token, event));
+        let (ready, rest): (Vec<_>, Vec<_>) = parked.into_iter().partition(|parked| ready(token, parked));
         token.parked = rest;
-        for event in ready {
+        for Parked { event, .. } in ready {
             match event {
                 // The ward forbids a null lock nothing: the table would grant it.
                 Event::Request(Request { tag, owner, mode: Mode::NL, .. }) if denied.is_some() => {
@@ -135,7 +137,7 @@ impl Node {
     fn forget_parked(&mut self, gone: Gone) {
         let Gone::Holder(gone) = gone else { return };
         for token in self.tokens.values_mut() {
-            token.parked.retain(|event| match event {
+            token.parked.retain(|parked| match &parked.event {
                 Event::Request(Request { owner, .. }) | Event::Convert(Convert { owner, .. }) => {
                     *owner != gone
                 }
@@ -148,7 +150,7 @@ impl Node {
     pub(super) fn refuse_users(&mut self, key: Key, why: Refusal) {
         let Some(token) = self.tokens.get_mut(&key) else { return };
         let ward = token.ward;
-        for event in std::mem::take(&mut token.parked) {
+        for Parked { event, .. } in std::mem::take(&mut token.parked) {
             let (tag, owner) = match event {
                 Event::Request(Request { tag, owner, .. }) | Event::Convert(Convert { tag, owner, .. }) => {
                     (tag, owner)
@@ -235,6 +237,7 @@ impl Node {
                 called: None,
                 giving: None,
                 parked: Vec::new(),
+                is_stale: false,
                 serial: 0,
                 synced: 0,
                 idle_since: None,

@@ -122,6 +122,20 @@ impl Table {
         modes.reduce(Mode::join)
     }
 
+    /// The number of the last wait of this table.
+    pub fn last_wait(&self) -> u64 {
+        self.last_wait
+    }
+
+    /// The last wait on the resource of `lock` that will read the value in a mode beside which others may write it.
+    pub fn last_read_wait(&self, lock: LockId) -> Option<u64> {
+        let held = &self.resources[self.locks[self.locks.find(lock.0)?].resource];
+        let waits = held.converting.iter(&self.locks).chain(held.waiting.iter(&self.locks));
+        let pending = waits.filter_map(|other| self.locks[other].pending);
+        let reads = pending.filter(|p| p.wish.mode < Mode::CW && p.wish.flags.has(Flags::VALBLK));
+        reads.map(|pending| pending.number).max()
+    }
+
     /// True if somebody waits for `mode` on the resource of `lock`.
     pub fn is_wanted(&self, lock: LockId, mode: Mode) -> bool {
         let index = self.locks.find(lock.0);

@@ -4,6 +4,7 @@
 
 mod oracle;
 mod users;
+mod values;
 mod world;
 
 use world::{Plan, World};

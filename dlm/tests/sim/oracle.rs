@@ -3,6 +3,7 @@
 //! Invariant: the oracle knows only what users ask and are told, who is dead, and who is fenced; nothing of how it came about.
 
 use crate::users::{GUARDED, bytes};
+use crate::values::{Truth, Truths};
 use base::{Epoch, NodeId, Time};
 use dlm::mode::{ValueMove, value_move};
 use dlm::{Event, Grant, Key, Mode, Owner};
@@ -17,51 +18,47 @@ struct Hold {
     until: Option<Time>,
 }
 
-#[derive(Clone, Copy, Debug, Default)]
-struct Truth {
-    value: u64,
-    is_lost: bool,
-    /// Nobody had a lock for a moment: the resource may have been forgotten with its value.
-    may_be_new: bool,
-}
-
 #[derive(Default)]
 pub struct Oracle {
     holds: BTreeMap<Key, BTreeMap<Owner, Hold>>,
     tokens: BTreeMap<(Key, Mode), u64>,
-    values: BTreeMap<Key, Truth>,
+    values: Truths,
+    /// When the one thing began that each has under way.
+    began: BTreeMap<Owner, Time>,
     /// Nodes that are declared DOWN, and until when what they hold counts.
     dead: BTreeMap<NodeId, Time>,
     pub grants: u64,
     pub values_read: u64,
+    pub values_beside_writers: u64,
 }
 
 impl Oracle {
     /// A user does something: from now on it relies on less.
-    pub fn asks(&mut self, key: Key, owner: Owner, event: &Event, value: u64) {
+    pub fn asks(&mut self, now: Time, key: Key, owner: Owner, event: &Event, value: u64) {
+        self.began.insert(owner, now);
         let Some(hold) = self.holds.entry(key).or_default().get_mut(&owner) else { return };
         match event {
             Event::Convert(convert) => {
                 hold.relies_on = hold.mode.meet(convert.mode);
                 if value_move(Some(hold.mode), convert.mode) == ValueMove::Write {
-                    self.values.insert(key, Truth { value, ..Truth::default() });
+                    self.values.change(now, key, |truth| *truth = Truth { value, ..Truth::default() });
                 }
             }
             Event::Unlock(_) => {
                 if hold.mode.writes_value() {
-                    self.values.insert(key, Truth { value, ..Truth::default() });
+                    self.values.change(now, key, |truth| *truth = Truth { value, ..Truth::default() });
                 }
                 self.holds.entry(key).or_default().remove(&owner);
-                self.forget(key);
+                self.forget(now, key);
             }
             _ => {}
         }
     }
 
     /// Nobody alive has anything: what was written may be forgotten with the resource.
-    fn forget(&mut self, key: Key) {
+    fn forget(&mut self, now: Time, key: Key) {
         if self.holds[&key].values().all(|hold| hold.until.is_some()) {
-            self.values.entry(key).or_default().may_be_new = true;
+            self.values.change(now, key, |truth| truth.may_be_new = true);
         }
     }
 
@@ -95,45 +92,52 @@ impl Oracle {
         }
         let last = self.tokens.entry((key, grant.mode)).or_default();
         *last = (*last).max(grant.token);
-        self.check_value(key, grant)
+        self.check_value(now, key, grant)
     }
 
-    /// What a writer wrote is read, or the reader is told. (Below CW a writer may be beside.)
-    fn check_value(&mut self, key: Key, grant: &Grant) -> Result<(), String> {
+    /// What a writer wrote is read, or the reader is told. Below CW a writer may be beside: it is what was there at some moment since it was asked for.
+    fn check_value(&mut self, now: Time, key: Key, grant: &Grant) -> Result<(), String> {
         let Some((value, _)) = grant.value else { return Ok(()) };
-        if grant.status.value_not_valid || grant.mode < Mode::CW {
+        if grant.status.value_not_valid {
             return Ok(());
         }
         self.values_read += 1;
-        let truth = self.values.entry(key).or_insert(Truth { may_be_new: true, ..Truth::default() });
-        let is_kept = !truth.is_lost && value == bytes(truth.value);
-        if truth.may_be_new && value == bytes(0) {
-            *truth = Truth::default();
-        } else if is_kept {
-            truth.may_be_new = false;
+        let truth = self.values.at(key);
+        let is_right = if grant.mode < Mode::CW {
+            self.values_beside_writers += 1;
+            let began = self.began.get(&grant.owner).copied().unwrap_or(now);
+            self.values.was(began, key, value)
+        } else if truth.may_be_new && value == bytes(0) {
+            self.values.change(now, key, |truth| *truth = Truth::default());
+            true
         } else {
-            let holds = &self.holds[&key];
-            return Err(format!("{key:?}: {grant:?} reads another value than {truth:?}, held {holds:?}"));
+            let is_kept = !truth.is_lost && value == bytes(truth.value);
+            self.values.change(now, key, |truth| truth.may_be_new &= !is_kept);
+            is_kept
+        };
+        if is_right {
+            return Ok(());
         }
-        Ok(())
+        let holds = &self.holds[&key];
+        Err(format!("{key:?}: {grant:?} reads another value than {truth:?}, held {holds:?}"))
     }
 
     /// A node's users are gone; what guards storage counts until `until`.
-    pub fn node_gone(&mut self, node: NodeId, until: Time) {
+    pub fn node_gone(&mut self, now: Time, node: NodeId, until: Time) {
         self.dead.insert(node, until);
         for (key, holds) in &mut self.holds {
             for (_, hold) in
                 holds.iter_mut().filter(|(owner, hold)| owner.node == node && hold.until.is_none())
             {
                 if hold.mode.writes_value() {
-                    self.values.entry(*key).or_default().is_lost = true;
+                    self.values.change(now, *key, |truth| truth.is_lost = true);
                 }
                 hold.until = Some(if key.lockspace == GUARDED { until } else { Time(0) });
                 hold.relies_on = hold.mode;
             }
             holds.retain(|_, hold| hold.until != Some(Time(0)));
             if holds.values().all(|hold| hold.until.is_some()) {
-                self.values.entry(*key).or_default().may_be_new = true;
+                self.values.change(now, *key, |truth| truth.may_be_new = true);
             }
         }
     }

@@ -217,7 +217,7 @@ impl World {
                 if let Some(member) = self.members.get_mut(&node) {
                     member.state = MemberState::Down;
                 }
-                self.oracle.node_gone(node, Time(self.now.0 + LEASE));
+                self.oracle.node_gone(self.now, node, Time(self.now.0 + LEASE));
                 self.agree();
                 Ok(())
             }
@@ -272,7 +272,7 @@ impl World {
         let acting = &mut machine.users[user];
         let Some(event) = acting.step(&mut self.prng, now, tag, tag, last) else { return Ok(()) };
         let (key, owner) = (acting.key.unwrap(), acting.owner);
-        self.oracle.asks(key, owner, &event, tag);
+        self.oracle.asks(now, key, owner, &event, tag);
         self.note(format!("{node} user {event:?}"));
         self.show(node, Event::User(event))
     }
