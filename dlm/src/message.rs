@@ -187,6 +187,11 @@ pub enum Message {
     },
     /// Holder to master.
     Drop(Drop),
+    /// To a node: take the orphans of one of its holders away, or all that it has.
+    Purge {
+        /// Whose; `None`: all.
+        holder: Option<u64>,
+    },
     /// To the asker: I am not the master.
     NotMaster {
         /// The ask.

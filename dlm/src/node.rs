@@ -251,6 +251,7 @@ impl Node {
             Message::Fetch { key, lock, number } => self.fetch(from, key, lock, number),
             Message::Fetched { key, number, value } => self.fetched(from, key, number, value),
             Message::Drop(drop) => self.dropped(from, &drop),
+            Message::Purge { holder } => self.purge_orphans(holder),
             Message::NotMaster { tag, key } => self.not_master(from, tag, key),
             Message::Release { key, floor } => self.release(from, key, floor),
             Message::Report(report) if era == self.cluster.era() => self.report(from, report),

@@ -11,7 +11,7 @@ use super::values::Parked;
 use super::{Effect as NodeEffect, Node};
 use crate::event::{Convert, Effect, Event, Gone, LockId, Owner, Refusal, Request, Transaction, Unlock};
 use crate::flags::Flags;
-use crate::message::{Ask, Key};
+use crate::message::{Ask, Key, Message};
 use crate::mode::Mode;
 use crate::policy::{Policy, Scope, Span};
 use crate::resource::Value;
@@ -47,6 +47,10 @@ impl Node {
                     self.settle(key);
                 }
             }
+            Event::Gone(Gone::Orphans(node)) if node != self.me() => self.ask_to_purge(node, None),
+            Event::Gone(Gone::OrphansOf(owner)) if owner.node != self.me() => {
+                self.ask_to_purge(owner.node, Some(owner.holder));
+            }
             Event::Gone(gone) => {
                 self.forget_parked(gone);
                 self.show(event);
@@ -54,6 +58,19 @@ impl Node {
             }
             Event::Epoch(_) | Event::Floor(_) | Event::Value { .. } | Event::Tick => {}
         }
+    }
+
+    /// Orphans belong to the node on which their owner was: it takes them away. (Nobody waits for that: as libdlm's purge.)
+    fn ask_to_purge(&mut self, node: NodeId, holder: Option<u64>) {
+        if self.cluster.is_live(node) {
+            self.post(node, Message::Purge { holder });
+        }
+    }
+
+    pub(super) fn purge_orphans(&mut self, holder: Option<u64>) {
+        let node = self.me();
+        let whose = |holder| Gone::OrphansOf(Owner { node, holder });
+        self.user(Event::Gone(holder.map_or(Gone::Orphans(node), whose)));
     }
 
     fn user_requests(&mut self, request: Request) {
@@ -91,6 +108,10 @@ impl Node {
             Event::Convert(convert) => (convert.mode, convert.flags),
             _ => return false,
         };
+        if flags.has(Flags::ORPHAN) {
+            // What is adopted is here, and covered.
+            return false;
+        }
         let is_covered = token.covers(mode);
         let reads = flags.has(Flags::VALBLK) && token.mode.is_none_or(|held| held < Mode::CW);
         (!is_covered && (flags.has(Flags::NOQUEUE) || mode == Mode::NL)) || (is_covered && reads)
@@ -151,13 +172,13 @@ impl Node {
         let Some(token) = self.tokens.get_mut(&key) else { return };
         let ward = token.ward;
         for Parked { event, .. } in std::mem::take(&mut token.parked) {
-            let (tag, owner) = match event {
-                Event::Request(Request { tag, owner, .. }) | Event::Convert(Convert { tag, owner, .. }) => {
-                    (tag, owner)
-                }
+            let (tag, owner, lock) = match event {
+                Event::Request(Request { tag, owner, .. }) => (tag, owner, None),
+                Event::Convert(Convert { tag, owner, lock, .. }) => (tag, owner, Some(lock)),
                 _ => continue,
             };
-            self.out.push(NodeEffect::User(Effect::Refused { tag, lock: None, owner, mode: None, why }));
+            let mode = lock.and_then(|lock| self.users.mode_of(lock));
+            self.out.push(NodeEffect::User(Effect::Refused { tag, lock, owner, mode, why }));
         }
         if let Some(wait) = self.users.held_up_by(ward) {
             self.show(Event::Victim { lock: wait.lock, wait: wait.wait, why });

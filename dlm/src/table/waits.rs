@@ -88,6 +88,11 @@ impl Table {
         Some((resource.lockspace, resource.name))
     }
 
+    /// The mode that a lock has.
+    pub fn mode_of(&self, lock: LockId) -> Option<Mode> {
+        self.locks[self.locks.find(lock.0)?].granted
+    }
+
     /// The first wait on the resource of `lock` that no granted lock but this one forbids.
     pub fn held_up_by(&self, lock: LockId) -> Option<HeldUp> {
         let index = self.locks.find(lock.0)?;

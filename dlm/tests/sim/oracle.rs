@@ -55,6 +55,28 @@ impl Oracle {
         }
     }
 
+    /// A user has vanished, or its orphan: what it had goes, or stays without it.
+    pub fn vanishes(&mut self, now: Time, key: Key, owner: Owner, stays: bool) {
+        let holds = self.holds.entry(key).or_default();
+        let Some(hold) = holds.get_mut(&owner) else { return };
+        hold.relies_on = hold.mode;
+        if stays {
+            return;
+        }
+        let writes = hold.mode.writes_value();
+        holds.remove(&owner);
+        self.forget(now, key);
+        self.values.change(now, key, |truth| truth.is_lost |= writes);
+    }
+
+    /// An orphan has got another owner.
+    pub fn adopted(&mut self, key: Key, from: Owner, to: Owner) {
+        let holds = self.holds.entry(key).or_default();
+        if let Some(hold) = holds.remove(&from) {
+            holds.insert(to, hold);
+        }
+    }
+
     /// Nobody alive has anything: what was written may be forgotten with the resource.
     fn forget(&mut self, now: Time, key: Key) {
         if self.holds[&key].values().all(|hold| hold.until.is_some()) {

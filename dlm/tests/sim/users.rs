@@ -28,12 +28,25 @@ pub struct User {
     pub lock: Option<LockId>,
     pub mode: Option<Mode>,
     pub tag: u64,
+    /// Its lock outlives it.
+    pub is_lasting: bool,
+    /// It asks for an orphan.
+    pub adopts: bool,
+}
+
+/// A lock whose user is gone.
+#[derive(Clone, Copy, Debug)]
+pub struct Orphan {
+    pub owner: Owner,
+    pub key: Key,
+    pub mode: Mode,
+    pub lock: LockId,
 }
 
 impl User {
     pub fn new(node: NodeId, holder: u64) -> User {
         let owner = Owner { node, holder };
-        User { owner, doing: Doing::Nothing, key: None, lock: None, mode: None, tag: 0 }
+        User { owner, doing: Doing::Nothing, key: None, lock: None, mode: None, tag: 0, is_lasting: false, adopts: false }
     }
 
     /// The next thing that it does. `value`: what it would write.
@@ -59,6 +72,10 @@ impl User {
         if prng.one_in(5) {
             flags = flags | Flags::NOQUEUE;
         }
+        (self.is_lasting, self.adopts) = (prng.one_in(4), false);
+        if self.is_lasting {
+            flags = flags | Flags::PERSISTENT;
+        }
         let patience = Time(now.0 + 2_000 + prng.below(20_000));
         let deadline = prng.one_in(6).then_some(patience);
         let mode = Self::mode(prng);
@@ -74,6 +91,34 @@ impl User {
             scope: Scope::Plain,
             flags,
             deadline,
+        })
+    }
+
+    /// Another user in its place; what it leaves behind, if its lock stays.
+    pub fn vanish(&mut self, holder: u64) -> Option<Orphan> {
+        let held = self.lock.zip(self.mode).zip(self.key);
+        let stays = self.is_lasting && matches!(self.doing, Doing::Holding | Doing::Converting);
+        let owner = self.owner;
+        *self = User::new(owner.node, holder);
+        held.filter(|_| stays).map(|((lock, mode), key)| Orphan { owner, key, mode, lock })
+    }
+
+    /// Asks for what somebody left behind.
+    pub fn adopt(&mut self, tag: u64, orphan: &Orphan) -> Event {
+        let Key { lockspace, name } = orphan.key;
+        (self.doing, self.key, self.tag) = (Doing::Requesting, Some(orphan.key), tag);
+        (self.is_lasting, self.adopts) = (false, true);
+        Event::Request(Request {
+            tag,
+            owner: self.owner,
+            transaction: Transaction(0),
+            lockspace,
+            parent: None,
+            name,
+            mode: orphan.mode,
+            scope: Scope::Plain,
+            flags: Flags::ORPHAN | Flags::VALBLK,
+            deadline: None,
         })
     }
 

@@ -3,10 +3,10 @@
 //! Invariant: messages of one node to another arrive in their order; views arrive at each node in theirs. All chance comes from the seed.
 
 use crate::oracle::Oracle;
-use crate::users::{Doing, GUARDED, User};
+use crate::users::{Doing, GUARDED, Orphan, User};
 use base::{Epoch, Incarnation, NodeId, Prng, Time};
 use dlm::node::{Config, Effect, Event, Member, MemberState};
-use dlm::{Effect as Told, Envelope, Key, Node};
+use dlm::{Effect as Told, Envelope, Key, Node, Owner};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
@@ -34,6 +34,9 @@ enum Happening {
     Arrives { to: NodeId, envelope: Box<Envelope> },
     View { to: NodeId, epoch: Epoch, members: Vec<Member> },
     UserActs { node: NodeId, user: usize },
+    /// A user's process ends.
+    Vanishes { node: NodeId, user: usize },
+    Purges(Owner),
     Tick(NodeId),
     Dies { node: NodeId, is_cut: bool },
     Declared(NodeId),
@@ -45,6 +48,7 @@ struct Machine {
     node: Node,
     life: Incarnation,
     users: Vec<User>,
+    orphans: Vec<Orphan>,
     /// Runs; a machine that is cut off runs too.
     runs: bool,
     is_cut: bool,
@@ -64,6 +68,7 @@ pub struct World {
     last_view: BTreeMap<NodeId, Time>,
     oracle: Oracle,
     last_tag: u64,
+    adopted: u64,
     history: VecDeque<String>,
 }
 
@@ -82,6 +87,7 @@ impl World {
             last_view: BTreeMap::new(),
             oracle: Oracle::default(),
             last_tag: 0,
+            adopted: 0,
             history: VecDeque::new(),
         };
         for node in 1..=plan.nodes {
@@ -97,9 +103,9 @@ impl World {
         world
     }
 
-    /// Grants and values that the oracle has looked at.
-    pub fn counted(&self) -> (u64, u64) {
-        (self.oracle.grants, self.oracle.values_read)
+    /// What the oracle has looked at: grants, values, values beside writers; and adoptions.
+    pub fn counted(&self) -> [u64; 4] {
+        [self.oracle.grants, self.oracle.values_read, self.oracle.values_beside_writers, self.adopted]
     }
 
     pub fn history(&self) -> String {
@@ -134,7 +140,8 @@ impl World {
         };
         let users = (0..USERS).map(|holder| User::new(node, u64::from(node.0) * 100 + holder)).collect();
         let core = Node::new(config).unwrap();
-        let machine = Machine { node: core, life, users, runs: true, is_cut: false, last_tick: None };
+        let orphans = Vec::new();
+        let machine = Machine { node: core, life, users, orphans, runs: true, is_cut: false, last_tick: None };
         self.machines.insert(node, machine);
         self.members.insert(node, Member { node, life, state: MemberState::Alive });
         for user in 0..USERS as usize {
@@ -203,6 +210,8 @@ impl World {
                 Ok(())
             }
             Happening::UserActs { node, user } => self.user_acts(node, user),
+            Happening::Vanishes { node, user } => self.vanishes(node, user),
+            Happening::Purges(owner) => self.purges(owner),
             Happening::Tick(node) => {
                 if let Some(machine) = self.machines.get_mut(&node) {
                     machine.last_tick = None;
@@ -270,11 +279,73 @@ impl World {
             return Ok(());
         };
         let acting = &mut machine.users[user];
+        let is_idle = acting.doing == Doing::Nothing;
+        if let Some(orphan) = machine.orphans.first().copied().filter(|_| is_idle)
+            && (last || self.prng.one_in(4))
+        {
+            let event = acting.adopt(tag, &orphan);
+            self.note(format!("{node} user {event:?}"));
+            return self.show(node, Event::User(event));
+        }
+        if !last && self.prng.one_in(12) {
+            let length = self.prng.below(3_000);
+            self.at(Time(now.0 + length), Happening::Vanishes { node, user });
+        }
+        let Some(acting) = self.machines.get_mut(&node).map(|machine| &mut machine.users[user]) else {
+            return Ok(());
+        };
         let Some(event) = acting.step(&mut self.prng, now, tag, tag, last) else { return Ok(()) };
         let (key, owner) = (acting.key.unwrap(), acting.owner);
         self.oracle.asks(now, key, owner, &event, tag);
         self.note(format!("{node} user {event:?}"));
         self.show(node, Event::User(event))
+    }
+
+    /// A user's process ends.
+    fn vanishes(&mut self, node: NodeId, user: usize) -> Result<(), String> {
+        self.last_tag += 1;
+        let running = self.machines.get_mut(&node).filter(|machine| machine.runs && !machine.is_cut);
+        let Some(machine) = running.filter(|m| m.users[user].doing != Doing::Nothing) else {
+            return Ok(());
+        };
+        let gone = machine.users[user].clone();
+        let left = machine.users[user].vanish(u64::from(node.0) * 100_000 + self.last_tag);
+        machine.orphans.extend(left);
+        self.oracle.vanishes(self.now, gone.key.unwrap(), gone.owner, left.is_some());
+        self.note(format!("{node} {gone:?} vanishes, {left:?}"));
+        self.show(node, Event::User(dlm::Event::Gone(dlm::Gone::Holder(gone.owner))))?;
+        let pause = 1 + self.prng.below(1_500);
+        self.later(pause, Happening::UserActs { node, user });
+        if left.is_some() {
+            let length = 500 + self.prng.below(8_000);
+            self.later(length, Happening::Purges(gone.owner));
+        }
+        Ok(())
+    }
+
+    /// Somebody, anywhere, has an orphan taken away that nobody has adopted.
+    fn purges(&mut self, owner: Owner) -> Result<(), String> {
+        let running = self.machines.iter().filter(|(_, machine)| machine.runs && !machine.is_cut);
+        let nodes: Vec<NodeId> = running.map(|(node, _)| *node).collect();
+        let is_there = |node: &NodeId| self.machines[node].orphans.iter().any(|o| o.owner == owner);
+        if !nodes.iter().any(is_there) {
+            return Ok(());
+        }
+        let from = nodes[self.prng.below(nodes.len() as u64) as usize];
+        self.note(format!("{from} purges {owner:?}"));
+        self.later(3_000, Happening::Purges(owner));
+        self.show(from, Event::User(dlm::Event::Gone(dlm::Gone::OrphansOf(owner))))
+    }
+
+    fn orphan_purged(&mut self, node: NodeId, owner: Owner, lock: dlm::LockId) {
+        let Some(machine) = self.machines.get_mut(&node) else { return };
+        if let Some(at) = machine.orphans.iter().position(|o| o.owner == owner && o.lock == lock) {
+            // A conversion that ends with its user says so with the same words: the lock is still there then.
+            if machine.node.users().place_of(lock).is_none() {
+                let orphan = machine.orphans.remove(at);
+                self.oracle.vanishes(self.now, orphan.key, owner, false);
+            }
+        }
     }
 
     fn show(&mut self, to: NodeId, event: Event) -> Result<(), String> {
@@ -317,7 +388,12 @@ impl World {
             Told::Refused { owner, .. } | Told::Done { owner, .. } | Told::Purged { owner, .. } => owner,
             Told::Queued { .. } | Told::Blocking { .. } => return Ok(()),
         };
-        let at = machine.users.iter().position(|user| user.owner == owner).unwrap();
+        let Some(at) = machine.users.iter().position(|user| user.owner == owner) else {
+            if let Told::Purged { lock, .. } = told {
+                self.orphan_purged(node, owner, lock);
+            }
+            return Ok(());
+        };
         let user = &mut machine.users[at];
         if told.ended() != Some(user.tag) {
             return Err(format!("{user:?} is told {told:?}"));
@@ -326,6 +402,11 @@ impl World {
         let mut verdict = Ok(());
         match told {
             Told::Granted(grant) => {
+                if let Some(at) = machine.orphans.iter().position(|orphan| orphan.lock == grant.lock) {
+                    let orphan = machine.orphans.remove(at);
+                    self.oracle.adopted(key, orphan.owner, owner);
+                    self.adopted += 1;
+                }
                 (user.doing, user.lock, user.mode) = (Doing::Holding, Some(grant.lock), Some(grant.mode));
                 verdict = self.oracle.granted(self.now, key, &grant);
             }
@@ -333,7 +414,10 @@ impl World {
                 (user.doing, user.mode) = (Doing::Holding, mode);
                 self.oracle.refused(key, owner);
             }
-            _ => user.doing = Doing::Nothing,
+            Told::Refused { .. } if user.adopts => {
+                return Err(format!("an orphan is lost: {user:?} is told {told:?}"));
+            }
+            _ => (user.doing, user.lock) = (Doing::Nothing, None),
         }
         self.note(format!("{node} told {told:?}"));
         let pause = 1 + self.prng.below(1_500);
