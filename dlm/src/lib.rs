@@ -12,6 +12,7 @@ mod error;
 mod event;
 mod extents;
 mod flags;
+mod key;
 mod lock;
 mod message;
 pub mod mode;
@@ -30,8 +31,9 @@ pub use event::{
     Transaction, Unlock, VALUE_BYTES,
 };
 pub use flags::Flags;
+pub use key::{Branch, Key};
 pub use lock::State;
-pub use message::{Ask, Copy, Drop, Envelope, Key, Message, Report};
+pub use message::{Ask, Copy, Drop, Envelope, Message, Report};
 pub use mode::{Mode, ModeSet};
 pub use name::{NAME_BYTES_MAX, Name};
 pub use node::Node;

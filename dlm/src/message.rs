@@ -3,20 +3,11 @@
 //! Invariant: messages of one node to another arrive once and in their order, while both lives last (the fabric sees to it). Each carries the
 //! era in which it was sent ([`Envelope`]).
 
-use crate::event::{LockId, Lockspace, Refusal, VALUE_BYTES};
+use crate::event::{LockId, Refusal, VALUE_BYTES};
+pub use crate::key::Key;
 use crate::mode::Mode;
-use crate::name::Name;
 use crate::resource::Value;
 use base::{Epoch, Incarnation, NodeId};
-
-/// A resource tree: its root.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Key {
-    /// The lockspace.
-    pub lockspace: Lockspace,
-    /// The root's name.
-    pub name: Name,
-}
 
 /// A message and who sent it when.
 #[derive(Clone, Debug, PartialEq)]

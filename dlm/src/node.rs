@@ -29,7 +29,7 @@ use crate::table::{Table, first_token};
 use base::{Epoch, Incarnation, NodeId, Time};
 use cluster::Cluster;
 use directory::Directory;
-use master::Tree;
+use master::{Spot, Tree};
 use recovery::Recovery;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -102,6 +102,7 @@ pub struct Node {
     last_idle: u64,
     directory: Directory,
     trees: BTreeMap<Key, Tree>,
+    spots: BTreeMap<Key, Spot>,
     table: Table,
     token_locks: BTreeMap<LockId, Key>,
     empty: BTreeSet<(u64, Key)>,
@@ -133,6 +134,7 @@ impl Node {
             last_idle: 0,
             directory: Directory::default(),
             trees: BTreeMap::new(),
+            spots: BTreeMap::new(),
             token_locks: BTreeMap::new(),
             empty: BTreeSet::new(),
             recovery: Recovery::default(),
@@ -180,15 +182,15 @@ impl Node {
 
     /// What this node knows of a tree, as text: for whoever looks into why somebody waits.
     pub fn describe(&self, key: &Key) -> String {
-        let place = (key.lockspace, key.name);
-        let users = self.users.locks().filter(|lock| (lock.lockspace, lock.name) == place);
+        let users = self.users.locks().filter(|lock| self.users.key_of(lock.lock) == Some(*key));
         format!(
-            "token {:?}\ntree {:?}\nusers {:#?}\nentry {:?}, lost {}",
+            "token {:?}\ntree {:?}\nspot {:?}\nusers {:#?}\nentry {:?}, lost {}",
             self.tokens.get(key),
-            self.trees.get(key),
+            self.trees.get(&key.root()),
+            self.spots.get(key),
             users.collect::<Vec<_>>(),
-            self.directory.entries.get(key),
-            self.recovery.lost.contains(key),
+            self.directory.entries.get(&key.root()),
+            self.recovery.lost.contains(&key.root()),
         )
     }
 

@@ -6,7 +6,7 @@
 //!                                 +---- partition moved -------+
 //! ```
 //!
-//! Invariant: `holders` of a tree are the nodes that have a lock on it in the table, one each.
+//! Invariant: `holders` of a spot are the nodes that have a lock on it in the table, one each.
 
 use super::values::Reader;
 use super::{Node, partition};
@@ -15,6 +15,7 @@ use crate::flags::Flags;
 use crate::message::{Ask, Drop, Key, Message};
 use crate::mode::Mode;
 use crate::policy::Scope;
+use crate::resource::Value;
 use base::NodeId;
 use std::collections::BTreeMap;
 
@@ -35,15 +36,22 @@ pub struct Holder {
 /// A tree.
 #[derive(Clone, Debug, Default)]
 pub struct Tree {
-    pub holders: BTreeMap<NodeId, Holder>,
+    /// Its resources that somebody has something of.
+    pub spots: u32,
     pub is_leaving: bool,
     /// Asks that wait for the tree to be left.
     pub waiting: Vec<(NodeId, Ask)>,
+    pub empty_since: Option<u64>,
+}
+
+/// A resource of a tree: there while anything is in it.
+#[derive(Clone, Debug, Default)]
+pub struct Spot {
+    pub holders: BTreeMap<NodeId, Holder>,
     /// Asks that have overtaken their node's `Drop`.
     pub ahead: BTreeMap<NodeId, Ask>,
     /// Asks that wait for the value as it is at the one who may change it.
     pub readers: Vec<Reader>,
-    pub empty_since: Option<u64>,
 }
 
 fn owner(node: NodeId) -> Owner {
@@ -54,7 +62,7 @@ impl Node {
     /// A node asks for a token.
     pub(super) fn asked(&mut self, from: NodeId, ask: Ask) {
         let is_held = self.is_held(&ask.key);
-        let Some(tree) = self.trees.get_mut(&ask.key) else {
+        let Some(tree) = self.trees.get_mut(&ask.key.root()) else {
             return self.post(from, Message::NotMaster { tag: ask.tag, key: ask.key });
         };
         if tree.is_leaving {
@@ -63,33 +71,35 @@ impl Node {
         if is_held {
             return self.recovery.hold(from, ask);
         }
-        let mut holder = tree.holders.get(&from).copied();
+        let mut holder = self.holder(&ask.key, from);
         if holder.is_some_and(|holder| holder.tag == ask.tag) {
             return;
         }
         // One ask of a node at a time: what still reads is this one, come twice, or an earlier one.
-        tree.readers.retain(|reader| reader.from != from);
+        if let Some(spot) = self.spots.get_mut(&ask.key) {
+            spot.readers.retain(|reader| reader.from != from);
+        }
         if let Some(Holder { lock, wants: Some(_), .. }) = holder {
             // A node has one ask at a time: this wait is an earlier one, which came twice around a change of view.
             self.master(Event::Cancel { tag: NO_ANSWER, owner: owner(from), lock });
-            holder = self.trees.get(&ask.key).and_then(|tree| tree.holders.get(&from)).copied();
+            holder = self.holder(&ask.key, from);
         }
-        if let Some(tree) = self.trees.get_mut(&ask.key)
+        if let Some(spot) = self.spots.get_mut(&ask.key)
             && holder.is_some_and(|holder| ask.holds != Some(holder.lock))
         {
-            tree.ahead.insert(from, ask);
+            spot.ahead.insert(from, ask);
             return;
         }
         if ask.reads && self.fetch_first(from, ask) {
             return;
         }
-        let others = self.trees.get(&ask.key).into_iter().flat_map(|tree| tree.holders.values());
+        let others = self.spots.get(&ask.key).into_iter().flat_map(|spot| spot.holders.values());
         let is_contended = others.into_iter().any(|holder| holder.wants.is_some());
         match holder {
             Some(holder) => self.convert_token(from, holder, &ask),
             None => {
                 let request = self.token_request(from, ask.tag, ask.key, ask.mode);
-                self.master(Event::Request(request));
+                self.master_about(Some(ask.key), Event::Request(request));
             }
         }
         if ask.tries {
@@ -99,7 +109,7 @@ impl Node {
     }
 
     fn convert_token(&mut self, from: NodeId, holder: Holder, ask: &Ask) {
-        if let Some(held) = self.trees.get_mut(&ask.key).and_then(|tree| tree.holders.get_mut(&from)) {
+        if let Some(held) = self.spots.get_mut(&ask.key).and_then(|spot| spot.holders.get_mut(&from)) {
             held.tag = ask.tag;
         }
         self.master(Event::Convert(Convert {
@@ -117,13 +127,14 @@ impl Node {
     /// The request that stands for a node's token.
     pub(super) fn token_request(&self, node: NodeId, tag: u64, key: Key, mode: Mode) -> Request {
         let is_guarded = self.config.guarded.contains(&key.lockspace);
+        let (lockspace, name) = key.flat();
         Request {
             tag,
             owner: owner(node),
             transaction: Transaction(0),
-            lockspace: key.lockspace,
+            lockspace,
             parent: None,
-            name: key.name,
+            name,
             mode,
             scope: Scope::Plain,
             flags: if is_guarded { Flags::GUARD } else { Flags::NONE },
@@ -133,8 +144,8 @@ impl Node {
 
     /// An ask that only tries waits for those who may not use what they hold, and for nobody else.
     fn try_to_clear(&mut self, from: NodeId, ask: &Ask, is_contended: bool) {
-        let Some(tree) = self.trees.get_mut(&ask.key) else { return };
-        let Some(holder) = tree.holders.get_mut(&from).filter(|holder| holder.wants.is_some()) else {
+        let Some(spot) = self.spots.get_mut(&ask.key) else { return };
+        let Some(holder) = spot.holders.get_mut(&from).filter(|holder| holder.wants.is_some()) else {
             return;
         };
         holder.wants = Some((ask.mode, true));
@@ -145,27 +156,25 @@ impl Node {
             let blocks = *node != from && holder.mode.is_some_and(|mode| !mode.goes_with(ask.mode));
             blocks.then_some((*node, holder.lock))
         };
-        let blockers: Vec<_> = tree.holders.iter().filter_map(in_the_way).collect();
+        let blockers: Vec<_> = spot.holders.iter().filter_map(in_the_way).collect();
         for (node, lock) in blockers {
             self.post(node, Message::Callback { key: ask.key, lock, mode: ask.mode, tries: true });
         }
     }
 
     fn give_up_try(&mut self, key: Key, node: NodeId) {
-        let Some(lock) = self.trees.get(&key).and_then(|tree| tree.holders.get(&node)).map(|h| h.lock) else {
-            return;
-        };
+        let Some(lock) = self.holder(&key, node).map(|holder| holder.lock) else { return };
         self.master(Event::Cancel { tag: NO_ANSWER, owner: owner(node), lock });
     }
 
     /// A holder cannot give way now: who only tries need not wait.
     pub(super) fn in_use(&mut self, from: NodeId, key: Key, mode: Mode) {
-        let Some(tree) = self.trees.get(&key) else { return };
-        let blocks = tree.holders.get(&from).and_then(|holder| holder.mode);
+        let Some(spot) = self.spots.get(&key) else { return };
+        let blocks = spot.holders.get(&from).and_then(|holder| holder.mode);
         if blocks.is_none_or(|held| held.goes_with(mode)) {
             return;
         }
-        let trying = tree.holders.iter().filter(|(_, holder)| holder.wants == Some((mode, true)));
+        let trying = spot.holders.iter().filter(|(_, holder)| holder.wants == Some((mode, true)));
         for node in trying.map(|(node, _)| *node).collect::<Vec<_>>() {
             self.give_up_try(key, node);
         }
@@ -173,20 +182,22 @@ impl Node {
 
     /// An ask is not wanted any more.
     pub(super) fn cancel_ask(&mut self, from: NodeId, tag: u64, key: Key) {
-        let Some(tree) = self.trees.get_mut(&key) else { return };
+        let Some(tree) = self.trees.get_mut(&key.root()) else { return };
         if let Some(at) = tree.waiting.iter().position(|(node, ask)| *node == from && ask.tag == tag) {
             tree.waiting.remove(at);
             return self.post(from, Message::Denied { tag, key, why: Refusal::Cancelled });
         }
-        if tree.ahead.get(&from).is_some_and(|ask| ask.tag == tag) {
-            tree.ahead.remove(&from);
+        let Some(spot) = self.spots.get_mut(&key) else { return };
+        if spot.ahead.get(&from).is_some_and(|ask| ask.tag == tag) {
+            spot.ahead.remove(&from);
             return self.post(from, Message::Denied { tag, key, why: Refusal::Cancelled });
         }
-        if let Some(at) = tree.readers.iter().position(|reader| reader.from == from && reader.ask.tag == tag) {
-            tree.readers.remove(at);
+        if let Some(at) = spot.readers.iter().position(|reader| reader.from == from && reader.ask.tag == tag)
+        {
+            spot.readers.remove(at);
             return self.post(from, Message::Denied { tag, key, why: Refusal::Cancelled });
         }
-        let holder = tree.holders.get(&from).filter(|holder| holder.tag == tag && holder.wants.is_some());
+        let holder = spot.holders.get(&from).filter(|holder| holder.tag == tag && holder.wants.is_some());
         if let Some(lock) = holder.map(|holder| holder.lock) {
             self.master(Event::Cancel { tag: NO_ANSWER, owner: owner(from), lock });
             self.note_empty(key);
@@ -196,7 +207,7 @@ impl Node {
     /// A node gives its token back, or part of it.
     pub(super) fn dropped(&mut self, from: NodeId, drop: &Drop) {
         self.master(Event::Floor(drop.floor));
-        let holder = self.trees.get(&drop.key).and_then(|tree| tree.holders.get(&from));
+        let holder = self.holder(&drop.key, from);
         if holder.is_none_or(|holder| holder.lock != drop.lock) {
             return;
         }
@@ -225,7 +236,7 @@ impl Node {
                 self.master(Event::Unlock(Unlock { tag, owner, lock, flags, value }));
             }
         }
-        if let Some(ask) = self.trees.get_mut(&drop.key).and_then(|tree| tree.ahead.remove(&from)) {
+        if let Some(ask) = self.spots.get_mut(&drop.key).and_then(|spot| spot.ahead.remove(&from)) {
             self.asked(from, ask);
         }
         self.release_readers(drop.key);
@@ -234,15 +245,18 @@ impl Node {
 
     /// Shows an event to the table of tokens and says what it says.
     pub(super) fn master(&mut self, event: Event) {
-        // Which tree it is about: a lock that goes with it is not known afterwards.
+        // Which resource it is about: a lock that goes with it is not known afterwards.
         let about = match &event {
-            Event::Request(request) => Some(Key { lockspace: request.lockspace, name: request.name }),
             Event::Convert(Convert { lock, .. })
             | Event::Unlock(Unlock { lock, .. })
             | Event::Cancel { lock, .. }
             | Event::Victim { lock, .. } => self.token_locks.get(lock).copied(),
             _ => None,
         };
+        self.master_about(about, event);
+    }
+
+    fn master_about(&mut self, about: Option<Key>, event: Event) {
         let mut effects = Vec::new();
         self.table.handle(self.now, event, &mut effects);
         for effect in effects {
@@ -263,7 +277,7 @@ impl Node {
                 let by_lock = lock.and_then(|lock| self.token_locks.get(&lock).copied());
                 let Some(key) = by_lock.or(about) else { return };
                 let mut tried = false;
-                if let Some(holder) = self.trees.get_mut(&key).and_then(|t| t.holders.get_mut(&owner.node)) {
+                if let Some(holder) = self.spots.get_mut(&key).and_then(|s| s.holders.get_mut(&owner.node)) {
                     tried = holder.wants.take().is_some_and(|(_, tries)| tries);
                 }
                 if let Some(lock) = lock.filter(|_| mode.is_none()) {
@@ -300,7 +314,8 @@ impl Node {
         }
         holder.wants = None;
         holder.tag = grant.tag;
-        let Some(value) = self.table.value(key.lockspace, key.name) else { return };
+        let (lockspace, name) = key.flat();
+        let Some(value) = self.table.value(lockspace, name) else { return };
         let (tag, lock, mode, token) = (grant.tag, grant.lock, grant.mode, grant.token);
         self.post(node, Message::Granted { tag, key, lock, mode, token, value });
     }
@@ -319,9 +334,12 @@ impl Node {
 
     fn note_holder(&mut self, key: Key, node: NodeId, lock: LockId, tag: Option<u64>) -> &mut Holder {
         self.token_locks.insert(lock, key);
-        let tree = self.trees.entry(key).or_default();
+        let spot = self.spots.entry(key).or_insert_with(|| {
+            self.trees.entry(key.root()).or_default().spots += 1;
+            Spot::default()
+        });
         let holder =
-            tree.holders.entry(node).or_insert(Holder { lock, tag: NO_ANSWER, mode: None, wants: None });
+            spot.holders.entry(node).or_insert(Holder { lock, tag: NO_ANSWER, mode: None, wants: None });
         holder.tag = tag.unwrap_or(holder.tag);
         holder
     }
@@ -333,16 +351,41 @@ impl Node {
 
     fn forget_holder(&mut self, key: Key, node: NodeId, lock: LockId) {
         self.token_locks.remove(&lock);
-        let Some(tree) = self.trees.get_mut(&key) else { return };
-        if tree.holders.get(&node).is_some_and(|holder| holder.lock == lock) {
-            tree.holders.remove(&node);
+        let Some(spot) = self.spots.get_mut(&key) else { return };
+        if spot.holders.get(&node).is_some_and(|holder| holder.lock == lock) {
+            spot.holders.remove(&node);
+        }
+    }
+
+    /// A node's token, as its master knows it.
+    pub(super) fn holder(&self, key: &Key, node: NodeId) -> Option<Holder> {
+        self.spots.get(key)?.holders.get(&node).copied()
+    }
+
+    /// What the value is, as this master has found out.
+    pub(super) fn set_master_value(&mut self, key: Key, value: Value) {
+        let (lockspace, name) = key.flat();
+        self.master(Event::Value { lockspace, name, value });
+    }
+
+    /// A resource that nobody has anything of any more.
+    fn forget_spot(&mut self, key: Key) {
+        let is_void =
+            |spot: &Spot| spot.holders.is_empty() && spot.ahead.is_empty() && spot.readers.is_empty();
+        if self.spots.get(&key).is_some_and(is_void) {
+            self.spots.remove(&key);
+            if let Some(tree) = self.trees.get_mut(&key.root()) {
+                tree.spots -= 1;
+            }
         }
     }
 
     /// Remembers since when a tree is empty; lets the one go that has been longest, if there are too many.
     pub(super) fn note_empty(&mut self, key: Key) {
+        self.forget_spot(key);
+        let key = key.root();
         let Some(tree) = self.trees.get_mut(&key) else { return };
-        let is_empty = tree.holders.is_empty() && !tree.is_leaving;
+        let is_empty = tree.spots == 0 && !tree.is_leaving;
         match (is_empty, tree.empty_since) {
             (true, None) => {
                 self.last_idle += 1;
@@ -379,14 +422,14 @@ impl Node {
         }
         let waiting = self.trees.remove(&key).map(|tree| tree.waiting).unwrap_or_default();
         for (from, ask) in waiting {
-            self.post(from, Message::NotMaster { tag: ask.tag, key });
+            self.post(from, Message::NotMaster { tag: ask.tag, key: ask.key });
         }
     }
 
     /// The directory has made this node the master.
     pub(super) fn become_master(&mut self, key: Key, floor: u64) {
         self.lift(floor);
-        self.trees.entry(key).or_default();
+        self.trees.entry(key.root()).or_default();
         self.note_empty(key);
         self.ask_myself(key);
     }

@@ -65,7 +65,7 @@ impl Node {
     pub(super) fn is_held(&self, key: &Key) -> bool {
         self.config.guarded.contains(&key.lockspace)
             && !self.recovery.unfenced.is_empty()
-            && (self.recovery.held_keys.contains(key)
+            && (self.recovery.held_keys.contains(&key.root())
                 || self.recovery.held_partitions.contains(&partition(key)))
     }
 
@@ -115,13 +115,15 @@ impl Node {
         };
         for tree in self.trees.values_mut() {
             tree.waiting.retain(|(from, _)| *from != node);
-            tree.ahead.remove(&node);
-            tree.readers.retain(|reader| reader.from != node);
+        }
+        for spot in self.spots.values_mut() {
+            spot.ahead.remove(&node);
+            spot.readers.retain(|reader| reader.from != node);
         }
         self.recovery.held_asks.retain(|(from, _)| *from != node);
         self.recovery.recovered.remove(&node);
         self.master(Event::Gone(gone));
-        for key in self.trees.keys().copied().collect::<Vec<_>>() {
+        for key in self.spots.keys().copied().collect::<Vec<_>>() {
             self.release_readers(key);
         }
     }
@@ -203,7 +205,7 @@ impl Node {
         for (key, token) in &self.tokens {
             let (Some(mode), None) = (token.mode, token.master) else { continue };
             let Some(owner) = self.cluster.owner(partition(key)) else { continue };
-            let local = self.users.value(key.lockspace, key.name).unwrap_or(Value::NEW);
+            let local = self.token_value(key);
             let serial = token.serial + (local.serial - token.synced.min(local.serial));
             let value = Value { serial, ..local };
             reports.entry(owner).or_default().orphans.push(Copy { key: *key, mode, value });
@@ -271,10 +273,9 @@ impl Node {
         let lost = std::mem::take(&mut self.recovery.lost);
         self.recovery.held_keys.extend(lost);
         let mut told: BTreeMap<NodeId, Vec<(Key, LockId)>> = BTreeMap::new();
+        orphans.retain(|key, _| !self.directory.entries.contains_key(&key.root()));
         for (key, copies) in orphans {
-            if !self.directory.entries.contains_key(&key) {
-                self.rebuild(key, &copies, &mut told);
-            }
+            self.rebuild(key, &copies, &mut told);
         }
         for node in live {
             let trees = told.remove(node).unwrap_or_default();
@@ -298,9 +299,9 @@ impl Node {
         copies: &[(NodeId, Copy)],
         told: &mut BTreeMap<NodeId, Vec<(Key, LockId)>>,
     ) {
-        self.directory.entries.insert(key, self.me());
-        self.recovery.held_keys.insert(key);
-        self.trees.entry(key).or_default();
+        self.directory.entries.insert(key.root(), self.me());
+        self.recovery.held_keys.insert(key.root());
+        self.trees.entry(key.root()).or_default();
         for (node, copy) in copies {
             let request = self.token_request(*node, super::master::NO_ANSWER, key, copy.mode);
             let mut effects = Vec::new();
@@ -317,7 +318,7 @@ impl Node {
         let newest = copies.iter().map(|(_, copy)| copy.value).max_by_key(|value| value.serial);
         let value = best.or(newest.map(|value| Value { is_valid: false, ..value }));
         if let Some(value) = value {
-            self.master(Event::Value { lockspace: key.lockspace, name: key.name, value });
+            self.set_master_value(key, value);
         }
         self.note_empty(key);
     }

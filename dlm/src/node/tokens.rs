@@ -165,8 +165,14 @@ impl Node {
 
     /// Sends the ask under way: to the master, if it is known, otherwise to the directory.
     pub(super) fn send_ask(&mut self, key: Key) {
+        // Whoever has something of a tree knows its master.
+        let known = self.tokens.get(&key.root()).filter(|root| root.mode.is_some());
+        let known = known.and_then(|root| root.master);
         let Some(token) = self.tokens.get_mut(&key) else { return };
         let Some(asked) = &mut token.asked else { return };
+        if token.mode.is_none() {
+            token.master = token.master.or(known);
+        }
         asked.ask.holds = token.lock;
         let ask = asked.ask;
         asked.to = token.master;

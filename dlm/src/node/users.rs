@@ -37,8 +37,7 @@ impl Node {
             | Event::Unlock(Unlock { lock, .. })
             | Event::Cancel { lock, .. }
             | Event::Victim { lock, .. } => {
-                let place = self.users.place_of(lock);
-                let key = place.map(|(lockspace, name)| Key { lockspace, name });
+                let key = self.users.key_of(lock);
                 match key {
                     Some(key) if self.must_wait_for_token(&key, &event) => self.park(key, event),
                     _ => self.show(event),
@@ -74,30 +73,37 @@ impl Node {
     }
 
     fn user_requests(&mut self, request: Request) {
-        let key = Key { lockspace: request.lockspace, name: request.name };
-        let why = if request.parent.is_some() {
-            Some(Refusal::Invalid("sub-resources are not shared between nodes yet"))
-        } else if request.owner.node != self.me() {
-            Some(Refusal::Invalid("the owner is on another node"))
-        } else {
-            self.ensure_token(key, request.scope.policy()).err()
+        let key = match self.admit(&request) {
+            Ok(key) => key,
+            Err(why) => {
+                let (tag, owner, lock, mode) = (request.tag, request.owner, None, None);
+                return self.out.push(NodeEffect::User(Effect::Refused { tag, lock, owner, mode, why }));
+            }
         };
-        if let Some(why) = why {
-            let (tag, owner) = (request.tag, request.owner);
-            return self.out.push(NodeEffect::User(Effect::Refused {
-                tag,
-                lock: None,
-                owner,
-                mode: None,
-                why,
-            }));
-        }
         let event = Event::Request(request);
         match self.must_wait_for_token(&key, &event) {
             true => self.park(key, event),
             false => self.show(event),
         }
         self.settle(key);
+    }
+
+    /// The key of what is asked for; it has a ward from now on.
+    fn admit(&mut self, request: &Request) -> Result<Key, Refusal> {
+        if request.owner.node != self.me() {
+            return Err(Refusal::Invalid("the owner is on another node"));
+        }
+        if !Key::may_be(request.lockspace) {
+            return Err(Refusal::Invalid("no lockspace has such a number"));
+        }
+        let above = match request.parent {
+            Some(parent) => Some(self.users.key_of(parent).ok_or(Refusal::NoLock)?),
+            None => None,
+        };
+        let root = Key::new(request.lockspace, request.name);
+        let key = above.map_or(root, |above| above.child(request.name));
+        self.ensure_token(key, above, request)?;
+        Ok(key)
     }
 
     /// True for what the table would answer wrongly without a token: a try, a null lock, a value to be read that may have changed elsewhere.
@@ -219,21 +225,27 @@ impl Node {
     }
 
     /// A ward for a resource that has none yet.
-    fn ensure_token(&mut self, key: Key, policy: Policy) -> Result<(), Refusal> {
+    /// (Below another resource it is below that one's ward, and of the same owner.)
+    fn ensure_token(&mut self, key: Key, above: Option<Key>, wanted: &Request) -> Result<(), Refusal> {
         if self.tokens.contains_key(&key) {
             return Ok(());
         }
+        let parent = match above {
+            Some(above) => Some(self.tokens.get(&above).ok_or(Refusal::NoLock)?),
+            None => None,
+        };
         self.last_ward += 1;
-        let ward_owner = Owner { node: NOWHERE, holder: self.last_ward };
+        let own = Owner { node: NOWHERE, holder: self.last_ward };
+        let ward_owner = parent.map_or(own, |parent| parent.ward_owner);
         let request = Request {
             tag: 0,
             owner: ward_owner,
             transaction: Transaction(0),
             lockspace: key.lockspace,
-            parent: None,
-            name: key.name,
+            parent: parent.map(|parent| parent.ward),
+            name: wanted.name,
             mode: ward_for(None),
-            scope: whole(policy),
+            scope: whole(wanted.scope.policy()),
             flags: Flags::NODLCKWT,
             deadline: None,
         };
@@ -291,6 +303,11 @@ impl Node {
         self.show(Event::Convert(Convert { tag, owner, lock, mode, scope, flags, value, deadline }));
     }
 
+    /// The value as this node knows it.
+    pub(super) fn token_value(&self, key: &Key) -> Value {
+        self.tokens.get(key).and_then(|token| self.users.value_of(token.ward)).unwrap_or(Value::NEW)
+    }
+
     /// The ward gives its conversion up, if one is under way.
     pub(super) fn stop_giving(&mut self, key: Key) {
         let Some(token) = self.tokens.get_mut(&key) else { return };
@@ -309,7 +326,7 @@ impl Node {
                 self.show_ward(key, ward_mode, Flags::IVVALBLK, None);
             }
         }
-        let local = self.users.value(key.lockspace, key.name).unwrap_or(Value::NEW);
+        let local = self.token_value(&key);
         if let Some(token) = self.tokens.get_mut(&key) {
             token.serial = value.serial;
             token.synced = local.serial;

@@ -59,8 +59,8 @@ impl Node {
         let Some((writer, lock)) = self.writer_of(&ask.key, from) else { return false };
         self.last_fetch += 1;
         let number = self.last_fetch;
-        if let Some(tree) = self.trees.get_mut(&ask.key) {
-            tree.readers.push(Reader { from, ask, writer, number });
+        if let Some(spot) = self.spots.get_mut(&ask.key) {
+            spot.readers.push(Reader { from, ask, writer, number });
         }
         self.post(writer, Message::Fetch { key: ask.key, lock, number });
         true
@@ -68,11 +68,9 @@ impl Node {
 
     /// Who lives and may change the value, besides one.
     fn writer_of(&self, key: &Key, besides: NodeId) -> Option<(NodeId, LockId)> {
-        let holders = self.trees.get(key)?.holders.iter();
+        let holders = self.spots.get(key)?.holders.iter();
         let mut writers = holders.filter(|(node, holder)| {
-            **node != besides
-                && holder.mode.is_some_and(Mode::writes_value)
-                && self.cluster.is_live(**node)
+            **node != besides && holder.mode.is_some_and(Mode::writes_value) && self.cluster.is_live(**node)
         });
         writers.next().map(|(node, holder)| (*node, holder.lock))
     }
@@ -90,7 +88,7 @@ impl Node {
 
     /// The value, if it was changed here since the master saw it: now it sees it.
     pub(super) fn changed_value(&mut self, key: Key) -> Option<([u8; VALUE_BYTES], bool)> {
-        let local = self.users.value(key.lockspace, key.name).unwrap_or(Value::NEW);
+        let local = self.token_value(&key);
         let token = self.tokens.get_mut(&key)?;
         let is_changed = local.serial != token.synced;
         token.serial += u64::from(is_changed);
@@ -106,13 +104,13 @@ impl Node {
         number: u64,
         value: Option<([u8; VALUE_BYTES], bool)>,
     ) {
-        let Some(tree) = self.trees.get_mut(&key) else { return };
+        let Some(spot) = self.spots.get_mut(&key) else { return };
         let is_asked = |reader: &Reader| reader.number == number && reader.writer == from;
-        let reader = tree.readers.iter().position(is_asked).map(|at| tree.readers.remove(at));
+        let reader = spot.readers.iter().position(is_asked).map(|at| spot.readers.remove(at));
         if let Some((bytes, is_valid)) = value {
-            let serial = self.table.value(key.lockspace, key.name).map_or(0, |value| value.serial) + 1;
-            let (lockspace, name, value) = (key.lockspace, key.name, Value { bytes, serial, is_valid });
-            self.master(TableEvent::Value { lockspace, name, value });
+            let (lockspace, name) = key.flat();
+            let serial = self.table.value(lockspace, name).map_or(0, |value| value.serial) + 1;
+            self.set_master_value(key, Value { bytes, serial, is_valid });
         }
         if let Some(Reader { from, ask, .. }) = reader {
             self.asked(from, Ask { reads: false, ..ask });
@@ -121,16 +119,16 @@ impl Node {
 
     /// Readers whose writer has nothing any more, or is dead: the master knows the value, or its loss.
     pub(super) fn release_readers(&mut self, key: Key) {
-        let Some(tree) = self.trees.get_mut(&key).filter(|tree| !tree.readers.is_empty()) else { return };
+        let Some(spot) = self.spots.get_mut(&key).filter(|spot| !spot.readers.is_empty()) else { return };
         let cluster = &self.cluster;
-        let holders = &tree.holders;
+        let holders = &spot.holders;
         let may_write = |reader: &Reader| {
             let writer = holders.get(&reader.writer);
             writer.is_some_and(|held| held.mode.is_some_and(Mode::writes_value))
                 && cluster.is_live(reader.writer)
         };
-        let (waiting, ready): (Vec<_>, Vec<_>) = tree.readers.drain(..).partition(may_write);
-        tree.readers = waiting;
+        let (waiting, ready): (Vec<_>, Vec<_>) = spot.readers.drain(..).partition(may_write);
+        spot.readers = waiting;
         for Reader { from, ask, .. } in ready {
             self.asked(from, ask);
         }

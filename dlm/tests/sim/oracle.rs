@@ -28,6 +28,7 @@ pub struct Oracle {
     /// Nodes that are declared DOWN, and until when what they hold counts.
     dead: BTreeMap<NodeId, Time>,
     pub grants: u64,
+    pub grants_below_roots: u64,
     pub values_read: u64,
     pub values_beside_writers: u64,
 }
@@ -97,6 +98,7 @@ impl Oracle {
             return Ok(());
         }
         self.grants += 1;
+        self.grants_below_roots += u64::from(key.root() != key);
         let holds = self.holds.entry(key).or_default();
         holds.retain(|_, hold| hold.until.is_none_or(|until| until > now));
         for (owner, hold) in holds.iter().filter(|(owner, _)| **owner != grant.owner) {

@@ -10,6 +10,8 @@ use dlm::{
 /// The lockspace whose locks guard storage.
 pub const GUARDED: Lockspace = Lockspace(2);
 const KEYS: u64 = 6;
+/// Storeys of a tree besides the lowest.
+const STOREYS: usize = 2;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Doing {
@@ -32,6 +34,8 @@ pub struct User {
     pub is_lasting: bool,
     /// It asks for an orphan.
     pub adopts: bool,
+    /// What it has above what it deals with now: the last is the parent.
+    pub above: Vec<(Key, LockId, Mode)>,
 }
 
 /// A lock whose user is gone.
@@ -46,13 +50,28 @@ pub struct Orphan {
 impl User {
     pub fn new(node: NodeId, holder: u64) -> User {
         let owner = Owner { node, holder };
-        User { owner, doing: Doing::Nothing, key: None, lock: None, mode: None, tag: 0, is_lasting: false, adopts: false }
+        User {
+            owner,
+            doing: Doing::Nothing,
+            key: None,
+            lock: None,
+            mode: None,
+            tag: 0,
+            is_lasting: false,
+            adopts: false,
+            above: Vec::new(),
+        }
     }
 
     /// The next thing that it does. `value`: what it would write.
     pub fn step(&mut self, prng: &mut Prng, now: Time, tag: u64, value: u64, last: bool) -> Option<Event> {
         match self.doing {
             Doing::Nothing if !last => Some(self.request(prng, now, tag)),
+            Doing::Holding if !last && self.above.len() < STOREYS && !self.is_lasting && prng.one_in(4) => {
+                let above = self.key.zip(self.lock).zip(self.mode);
+                self.above.extend(above.map(|((key, lock), mode)| (key, lock, mode)));
+                Some(self.request(prng, now, tag))
+            }
             Doing::Holding if !last && prng.one_in(2) => Some(self.convert(prng, tag, value)),
             Doing::Holding => Some(self.unlock(tag, value)),
             _ => None,
@@ -65,27 +84,29 @@ impl User {
     }
 
     fn request(&mut self, prng: &mut Prng, now: Time, tag: u64) -> Event {
-        let number = prng.below(KEYS);
-        let lockspace = if number < KEYS / 2 { Lockspace(1) } else { GUARDED };
+        let number = prng.below(if self.above.is_empty() { KEYS } else { KEYS / 2 });
         let name = Name::new(format!("r{number}").as_bytes()).unwrap();
+        let space = if number < KEYS / 2 { Lockspace(1) } else { GUARDED };
+        let parent = self.above.last().copied();
+        let key = parent.map_or(Key::new(space, name), |(above, ..)| above.child(name));
         let mut flags = Flags::VALBLK;
         if prng.one_in(5) {
             flags = flags | Flags::NOQUEUE;
         }
-        (self.is_lasting, self.adopts) = (prng.one_in(4), false);
+        (self.is_lasting, self.adopts) = (prng.one_in(4) && parent.is_none(), false);
         if self.is_lasting {
             flags = flags | Flags::PERSISTENT;
         }
         let patience = Time(now.0 + 2_000 + prng.below(20_000));
         let deadline = prng.one_in(6).then_some(patience);
         let mode = Self::mode(prng);
-        (self.doing, self.key, self.tag) = (Doing::Requesting, Some(Key { lockspace, name }), tag);
+        (self.doing, self.key, self.tag) = (Doing::Requesting, Some(key), tag);
         Event::Request(Request {
             tag,
             owner: self.owner,
             transaction: Transaction(0),
-            lockspace,
-            parent: None,
+            lockspace: key.lockspace,
+            parent: parent.map(|(_, lock, _)| lock),
             name,
             mode,
             scope: Scope::Plain,
@@ -105,7 +126,7 @@ impl User {
 
     /// Asks for what somebody left behind.
     pub fn adopt(&mut self, tag: u64, orphan: &Orphan) -> Event {
-        let Key { lockspace, name } = orphan.key;
+        let Key { lockspace, name, .. } = orphan.key;
         (self.doing, self.key, self.tag) = (Doing::Requesting, Some(orphan.key), tag);
         (self.is_lasting, self.adopts) = (false, true);
         Event::Request(Request {
@@ -120,6 +141,15 @@ impl User {
             flags: Flags::ORPHAN | Flags::VALBLK,
             deadline: None,
         })
+    }
+
+    /// Done with this one: it deals with the one above again.
+    pub fn goes_up(&mut self) {
+        (self.doing, self.lock, self.is_lasting) = (Doing::Nothing, None, false);
+        if let Some((key, lock, mode)) = self.above.pop() {
+            (self.doing, self.key, self.lock, self.mode) =
+                (Doing::Holding, Some(key), Some(lock), Some(mode));
+        }
     }
 
     fn convert(&mut self, prng: &mut Prng, tag: u64, value: u64) -> Event {

@@ -31,14 +31,30 @@ impl Default for Plan {
 }
 
 enum Happening {
-    Arrives { to: NodeId, envelope: Box<Envelope> },
-    View { to: NodeId, epoch: Epoch, members: Vec<Member> },
-    UserActs { node: NodeId, user: usize },
+    Arrives {
+        to: NodeId,
+        envelope: Box<Envelope>,
+    },
+    View {
+        to: NodeId,
+        epoch: Epoch,
+        members: Vec<Member>,
+    },
+    UserActs {
+        node: NodeId,
+        user: usize,
+    },
     /// A user's process ends.
-    Vanishes { node: NodeId, user: usize },
+    Vanishes {
+        node: NodeId,
+        user: usize,
+    },
     Purges(Owner),
     Tick(NodeId),
-    Dies { node: NodeId, is_cut: bool },
+    Dies {
+        node: NodeId,
+        is_cut: bool,
+    },
     Declared(NodeId),
     Fenced(NodeId),
     Returns(NodeId),
@@ -103,9 +119,11 @@ impl World {
         world
     }
 
-    /// What the oracle has looked at: grants, values, values beside writers; and adoptions.
-    pub fn counted(&self) -> [u64; 4] {
-        [self.oracle.grants, self.oracle.values_read, self.oracle.values_beside_writers, self.adopted]
+    /// What the oracle has looked at: grants, those below roots, values, those beside writers; and adoptions.
+    pub fn counted(&self) -> [u64; 5] {
+        let seen = &self.oracle;
+        let grants = [seen.grants, seen.grants_below_roots];
+        [grants[0], grants[1], seen.values_read, seen.values_beside_writers, self.adopted]
     }
 
     pub fn history(&self) -> String {
@@ -141,7 +159,8 @@ impl World {
         let users = (0..USERS).map(|holder| User::new(node, u64::from(node.0) * 100 + holder)).collect();
         let core = Node::new(config).unwrap();
         let orphans = Vec::new();
-        let machine = Machine { node: core, life, users, orphans, runs: true, is_cut: false, last_tick: None };
+        let machine =
+            Machine { node: core, life, users, orphans, runs: true, is_cut: false, last_tick: None };
         self.machines.insert(node, machine);
         self.members.insert(node, Member { node, life, state: MemberState::Alive });
         for user in 0..USERS as usize {
@@ -312,6 +331,9 @@ impl World {
         let left = machine.users[user].vanish(u64::from(node.0) * 100_000 + self.last_tag);
         machine.orphans.extend(left);
         self.oracle.vanishes(self.now, gone.key.unwrap(), gone.owner, left.is_some());
+        for (key, ..) in &gone.above {
+            self.oracle.vanishes(self.now, *key, gone.owner, false);
+        }
         self.note(format!("{node} {gone:?} vanishes, {left:?}"));
         self.show(node, Event::User(dlm::Event::Gone(dlm::Gone::Holder(gone.owner))))?;
         let pause = 1 + self.prng.below(1_500);
@@ -417,7 +439,7 @@ impl World {
             Told::Refused { .. } if user.adopts => {
                 return Err(format!("an orphan is lost: {user:?} is told {told:?}"));
             }
-            _ => (user.doing, user.lock) = (Doing::Nothing, None),
+            _ => user.goes_up(),
         }
         self.note(format!("{node} told {told:?}"));
         let pause = 1 + self.prng.below(1_500);
