@@ -45,6 +45,13 @@ impl Flags {
     pub const TIMEOUT: Flags = Flags(0x4_0000);
     /// (ours) The lock guards shared storage: after its node's death it is given on only when that node can touch nothing any more.
     pub const GUARD: Flags = Flags(0x100_0000);
+    /// (ours) The table does not grant it: somebody else decides, see [`crate::Event::Allow`] and [`crate::Event::Deny`].
+    pub const AWAIT: Flags = Flags(0x200_0000);
+
+    /// These without `other`.
+    pub const fn without(self, other: Flags) -> Flags {
+        Flags(self.0 & !other.0)
+    }
 
     /// True if all of `other` is set.
     pub const fn has(self, other: Flags) -> bool {

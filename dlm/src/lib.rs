@@ -33,7 +33,7 @@ pub use event::{
 pub use flags::Flags;
 pub use key::{Branch, Key};
 pub use lock::State;
-pub use message::{Ask, Copy, Drop, Envelope, Message, Report};
+pub use message::{Ask, Copy, Drop, Envelope, Message, Placed, Report, Scoped, ScopedCopy};
 pub use mode::{Mode, ModeSet};
 pub use name::{NAME_BYTES_MAX, Name};
 pub use node::Node;

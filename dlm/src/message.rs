@@ -3,9 +3,11 @@
 //! Invariant: messages of one node to another arrive once and in their order, while both lives last (the fabric sees to it). Each carries the
 //! era in which it was sent ([`Envelope`]).
 
-use crate::event::{LockId, Refusal, VALUE_BYTES};
+use crate::event::{LockId, Refusal, Transaction, VALUE_BYTES};
+use crate::flags::Flags;
 pub use crate::key::Key;
 use crate::mode::Mode;
+use crate::policy::Scope;
 use crate::resource::Value;
 use base::{Epoch, Incarnation, NodeId};
 
@@ -38,6 +40,23 @@ pub struct Ask {
     pub tries: bool,
     /// The value block will be read under a mode beside which others may write it: it must be what it is at some moment from now on.
     pub reads: bool,
+    /// A user's lock on a resource with scopes: nothing of the node's, and `holds` is that lock at the master.
+    pub scoped: Option<Scoped>,
+}
+
+/// What a master must know of one user's request on a resource with scopes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Scoped {
+    /// The lock in its node's own table.
+    pub lock: LockId,
+    /// The owner, on the asker's node.
+    pub holder: u64,
+    /// On whose behalf.
+    pub transaction: Transaction,
+    /// The flags of the request or conversion.
+    pub flags: Flags,
+    /// About what.
+    pub scope: Scope,
 }
 
 /// What a node gives back of its token.
@@ -49,6 +68,8 @@ pub struct Drop {
     pub lock: LockId,
     /// The mode that it keeps; `None`: nothing.
     pub mode: Option<Mode>,
+    /// The scope that it keeps, if it was not about the whole.
+    pub scope: Option<Scope>,
     /// The value block, if it was changed, and whether it is valid.
     pub value: Option<([u8; VALUE_BYTES], bool)>,
     /// The largest fencing token that this node has given.
@@ -66,6 +87,40 @@ pub struct Copy {
     pub value: Value,
 }
 
+/// A user's lock on a resource with scopes, as its node knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ScopedCopy {
+    /// Of what.
+    pub key: Key,
+    /// The lock in its node's own table.
+    pub lock: LockId,
+    /// Its owner, on that node.
+    pub holder: u64,
+    /// On whose behalf.
+    pub transaction: Transaction,
+    /// The mode; while a conversion is under way the holder relies only on what this and `wanted` have in common.
+    pub mode: Mode,
+    /// About what.
+    pub scope: Scope,
+    /// The mode of a conversion under way.
+    pub wanted: Option<Mode>,
+    /// The value block as this node has seen it last.
+    pub value: Value,
+}
+
+/// Where a lock with a scope is in the table of its new master.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Placed {
+    /// Of what.
+    pub key: Key,
+    /// The lock in its node's own table.
+    pub lock: LockId,
+    /// The lock at the master.
+    pub at_master: LockId,
+    /// Its mode: that of a conversion under way, if the dead master must have granted it.
+    pub mode: Mode,
+}
+
 /// What a node tells the owner of partitions in a new era.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Report {
@@ -73,6 +128,8 @@ pub struct Report {
     pub masters: Vec<Key>,
     /// Its tokens whose master is gone.
     pub orphans: Vec<Copy>,
+    /// Its users' locks on resources with scopes whose master is gone.
+    pub scoped: Vec<ScopedCopy>,
     /// The largest fencing token that it has given or seen.
     pub floor: u64,
     /// More reports of this era follow.
@@ -119,6 +176,8 @@ pub enum Message {
         lock: LockId,
         /// The mode that it has now.
         mode: Mode,
+        /// What it is about.
+        scope: Scope,
         /// A fencing token larger than any before.
         token: u64,
         /// The value block.
@@ -148,6 +207,8 @@ pub enum Message {
         lock: LockId,
         /// What is wanted.
         mode: Mode,
+        /// About what.
+        scope: Scope,
         /// Say `InUse` if you cannot give way now.
         tries: bool,
     },
@@ -208,6 +269,8 @@ pub enum Message {
     Recovered {
         /// Trees that have a new master: the sender.
         trees: Vec<(Key, LockId)>,
+        /// Your users' locks with scopes on them.
+        scoped: Vec<Placed>,
         /// This was the last: all is said of this era.
         done: bool,
     },

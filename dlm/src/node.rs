@@ -16,6 +16,7 @@ mod cluster;
 mod directory;
 mod master;
 mod recovery;
+mod scoped;
 mod tokens;
 mod users;
 mod values;
@@ -25,12 +26,14 @@ pub use cluster::{Member, MemberState, PARTITIONS, partition};
 use crate::error::Error;
 use crate::event::{self, LockId, Lockspace};
 use crate::message::{Envelope, Key, Message};
+use crate::policy::Scope;
 use crate::table::{Table, first_token};
 use base::{Epoch, Incarnation, NodeId, Time};
 use cluster::Cluster;
 use directory::Directory;
 use master::{Spot, Tree};
 use recovery::Recovery;
+use scoped::ScopedLock;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 use tokens::Token;
@@ -100,11 +103,17 @@ pub struct Node {
     last_fetch: u64,
     idle: BTreeSet<(u64, Key)>,
     last_idle: u64,
+    scoped: BTreeMap<LockId, ScopedLock>,
+    scoped_asks: BTreeMap<u64, LockId>,
+    scoped_names: BTreeMap<(NodeId, LockId), LockId>,
+    scoped_deadlines: BTreeSet<(Time, LockId)>,
+    hints: BTreeMap<Key, NodeId>,
     directory: Directory,
     trees: BTreeMap<Key, Tree>,
     spots: BTreeMap<Key, Spot>,
     table: Table,
     token_locks: BTreeMap<LockId, Key>,
+    scoped_locks: BTreeMap<LockId, (Key, NodeId, LockId)>,
     empty: BTreeSet<(u64, Key)>,
     recovery: Recovery,
     /// Messages to this node itself, and of eras to come.
@@ -132,10 +141,16 @@ impl Node {
             last_fetch: 0,
             idle: BTreeSet::new(),
             last_idle: 0,
+            scoped: BTreeMap::new(),
+            scoped_asks: BTreeMap::new(),
+            scoped_names: BTreeMap::new(),
+            scoped_deadlines: BTreeSet::new(),
+            hints: BTreeMap::new(),
             directory: Directory::default(),
             trees: BTreeMap::new(),
             spots: BTreeMap::new(),
             token_locks: BTreeMap::new(),
+            scoped_locks: BTreeMap::new(),
             empty: BTreeSet::new(),
             recovery: Recovery::default(),
             inbox: VecDeque::new(),
@@ -162,7 +177,8 @@ impl Node {
     /// When [`Event::Tick`] has something to do.
     pub fn next_deadline(&self) -> Option<Time> {
         let held = self.recovery.held_until();
-        [self.users.next_deadline(), self.table.next_deadline(), held].into_iter().flatten().min()
+        let scoped = self.scoped_deadlines.first().map(|(due, _)| *due);
+        [self.users.next_deadline(), self.table.next_deadline(), held, scoped].into_iter().flatten().min()
     }
 
     /// The trees that this node is master of.
@@ -184,8 +200,9 @@ impl Node {
     pub fn describe(&self, key: &Key) -> String {
         let users = self.users.locks().filter(|lock| self.users.key_of(lock.lock) == Some(*key));
         format!(
-            "token {:?}\ntree {:?}\nspot {:?}\nusers {:#?}\nentry {:?}, lost {}",
+            "token {:?}\nscoped {:?}\ntree {:?}\nspot {:?}\nusers {:#?}\nentry {:?}, lost {}",
             self.tokens.get(key),
+            self.scoped_of(key),
             self.trees.get(&key.root()),
             self.spots.get(key),
             users.collect::<Vec<_>>(),
@@ -203,6 +220,7 @@ impl Node {
         self.users.handle(self.now, event::Event::Tick, &mut effects);
         self.tell_users(effects);
         self.settle_all();
+        self.scoped_tick();
         self.master(event::Event::Tick);
         self.release_held();
     }
@@ -243,12 +261,15 @@ impl Node {
             }
             Message::Yours { .. } | Message::Released { .. } => {}
             Message::Queued { tag, key } => self.queued(from, tag, key),
-            Message::Granted { tag, key, lock, mode, token, value } => {
-                self.granted(from, tag, key, tokens::Given { lock, mode, token, value });
+            Message::Granted { tag, key, lock, mode, scope, token, value } => {
+                self.granted(from, tag, key, tokens::Given { lock, mode, scope, token, value });
             }
             Message::Denied { tag, key, why } => self.denied(tag, key, why),
             Message::Cancel { tag, key } => self.cancel_ask(from, tag, key),
-            Message::Callback { key, lock, mode, tries } => self.callback(from, key, lock, mode, tries),
+            Message::Callback { key, lock, mode, scope: Scope::Plain, tries } => {
+                self.callback(from, key, lock, mode, tries);
+            }
+            Message::Callback { lock, mode, scope, .. } => self.scoped_callback(from, lock, mode, scope),
             Message::InUse { key, mode } => self.in_use(from, key, mode),
             Message::Fetch { key, lock, number } => self.fetch(from, key, lock, number),
             Message::Fetched { key, number, value } => self.fetched(from, key, number, value),
@@ -258,7 +279,10 @@ impl Node {
             Message::Release { key, floor } => self.release(from, key, floor),
             Message::Report(report) if era == self.cluster.era() => self.report(from, report),
             Message::Report(_) => {}
-            Message::Recovered { trees, done } => self.recovered(from, era, &trees, done),
+            Message::Recovered { trees, scoped, done } => {
+                self.recovered(from, era, &trees, done);
+                self.scoped_recovered(from, era, &scoped, done);
+            }
         }
     }
 

@@ -8,6 +8,7 @@
 //!
 //! Invariant: `holders` of a spot are the nodes that have a lock on it in the table, one each.
 
+use super::scoped::ScopedHolder;
 use super::values::Reader;
 use super::{Node, partition};
 use crate::event::{Convert, Effect, Event, Grant, LockId, Owner, Refusal, Request, Transaction, Unlock};
@@ -52,6 +53,8 @@ pub struct Spot {
     pub ahead: BTreeMap<NodeId, Ask>,
     /// Asks that wait for the value as it is at the one who may change it.
     pub readers: Vec<Reader>,
+    /// Users' locks with scopes: by node, and by their name in its table.
+    pub scoped: BTreeMap<(NodeId, LockId), ScopedHolder>,
 }
 
 fn owner(node: NodeId) -> Owner {
@@ -70,6 +73,9 @@ impl Node {
         }
         if is_held {
             return self.recovery.hold(from, ask);
+        }
+        if let Some(scoped) = ask.scoped {
+            return self.scoped_asked(from, &ask, &scoped);
         }
         let mut holder = self.holder(&ask.key, from);
         if holder.is_some_and(|holder| holder.tag == ask.tag) {
@@ -158,7 +164,10 @@ impl Node {
         };
         let blockers: Vec<_> = spot.holders.iter().filter_map(in_the_way).collect();
         for (node, lock) in blockers {
-            self.post(node, Message::Callback { key: ask.key, lock, mode: ask.mode, tries: true });
+            self.post(
+                node,
+                Message::Callback { key: ask.key, lock, mode: ask.mode, scope: Scope::Plain, tries: true },
+            );
         }
     }
 
@@ -188,6 +197,10 @@ impl Node {
             return self.post(from, Message::Denied { tag, key, why: Refusal::Cancelled });
         }
         let Some(spot) = self.spots.get_mut(&key) else { return };
+        let is_it = |(node, _): &(NodeId, LockId), lock: &ScopedHolder| *node == from && lock.tag == tag;
+        if let Some(lock) = spot.scoped.iter().find(|(name, lock)| is_it(name, lock)).map(|(_, l)| l.lock) {
+            return self.cancel_scoped(from, lock);
+        }
         if spot.ahead.get(&from).is_some_and(|ask| ask.tag == tag) {
             spot.ahead.remove(&from);
             return self.post(from, Message::Denied { tag, key, why: Refusal::Cancelled });
@@ -207,6 +220,9 @@ impl Node {
     /// A node gives its token back, or part of it.
     pub(super) fn dropped(&mut self, from: NodeId, drop: &Drop) {
         self.master(Event::Floor(drop.floor));
+        if self.scoped_locks.contains_key(&drop.lock) {
+            return self.scoped_dropped(from, drop);
+        }
         let holder = self.holder(&drop.key, from);
         if holder.is_none_or(|holder| holder.lock != drop.lock) {
             return;
@@ -264,7 +280,10 @@ impl Node {
         }
     }
 
-    fn master_says(&mut self, event: &Event, about: Option<Key>, effect: Effect) {
+    pub(super) fn master_says(&mut self, event: &Event, about: Option<Key>, effect: Effect) {
+        if self.scoped_master_says(event, &effect) {
+            return;
+        }
         match effect {
             Effect::Queued { tag, lock, owner } => {
                 let Some(key) = self.key_of(about, lock) else { return };
@@ -297,9 +316,9 @@ impl Node {
                     self.note_empty(key);
                 }
             }
-            Effect::Blocking { lock, owner, mode, .. } => {
+            Effect::Blocking { lock, owner, mode, scope } => {
                 let Some(key) = self.token_locks.get(&lock).copied() else { return };
-                self.post(owner.node, Message::Callback { key, lock, mode, tries: false });
+                self.post(owner.node, Message::Callback { key, lock, mode, scope, tries: false });
             }
         }
     }
@@ -316,8 +335,8 @@ impl Node {
         holder.tag = grant.tag;
         let (lockspace, name) = key.flat();
         let Some(value) = self.table.value(lockspace, name) else { return };
-        let (tag, lock, mode, token) = (grant.tag, grant.lock, grant.mode, grant.token);
-        self.post(node, Message::Granted { tag, key, lock, mode, token, value });
+        let Grant { tag, lock, mode, scope, token, .. } = *grant;
+        self.post(node, Message::Granted { tag, key, lock, mode, scope, token, value });
     }
 
     fn wanted_mode(&self, event: &Event) -> Option<Mode> {
@@ -334,14 +353,19 @@ impl Node {
 
     fn note_holder(&mut self, key: Key, node: NodeId, lock: LockId, tag: Option<u64>) -> &mut Holder {
         self.token_locks.insert(lock, key);
-        let spot = self.spots.entry(key).or_insert_with(|| {
-            self.trees.entry(key.root()).or_default().spots += 1;
-            Spot::default()
-        });
+        let spot = self.spot(key);
         let holder =
             spot.holders.entry(node).or_insert(Holder { lock, tag: NO_ANSWER, mode: None, wants: None });
         holder.tag = tag.unwrap_or(holder.tag);
         holder
+    }
+
+    /// A resource, made if it is not there.
+    pub(super) fn spot(&mut self, key: Key) -> &mut Spot {
+        self.spots.entry(key).or_insert_with(|| {
+            self.trees.entry(key.root()).or_default().spots += 1;
+            Spot::default()
+        })
     }
 
     /// A token that was rebuilt from its holder's copy.
@@ -370,8 +394,10 @@ impl Node {
 
     /// A resource that nobody has anything of any more.
     fn forget_spot(&mut self, key: Key) {
-        let is_void =
-            |spot: &Spot| spot.holders.is_empty() && spot.ahead.is_empty() && spot.readers.is_empty();
+        let is_void = |spot: &Spot| {
+            let has_tokens = !(spot.holders.is_empty() && spot.ahead.is_empty());
+            !has_tokens && spot.readers.is_empty() && spot.scoped.is_empty()
+        };
         if self.spots.get(&key).is_some_and(is_void) {
             self.spots.remove(&key);
             if let Some(tree) = self.trees.get_mut(&key.root()) {
@@ -432,5 +458,6 @@ impl Node {
         self.trees.entry(key.root()).or_default();
         self.note_empty(key);
         self.ask_myself(key);
+        self.ask_myself_scoped(key);
     }
 }

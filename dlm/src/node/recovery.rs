@@ -11,7 +11,7 @@
 
 use super::{Member, MemberState, Node, PARTITIONS, partition};
 use crate::event::{Effect, Event, Gone, LockId};
-use crate::message::{Ask, Copy, Key, Message, Report};
+use crate::message::{Ask, Copy, Key, Message, Placed, Report, ScopedCopy};
 use crate::mode::Mode;
 use crate::resource::Value;
 use base::{Epoch, Incarnation, NodeId, Time};
@@ -134,6 +134,7 @@ impl Node {
         let lost = self.directory.entries.iter().filter(|(_, master)| ended.contains(master));
         self.recovery.lost.extend(lost.map(|(key, _)| *key));
         self.directory.entries.retain(|_, master| !ended.contains(master));
+        self.forget_scoped_masters(ended);
         for token in self.tokens.values_mut() {
             if is_dead(token.master) {
                 token.master = None;
@@ -210,6 +211,10 @@ impl Node {
             let value = Value { serial, ..local };
             reports.entry(owner).or_default().orphans.push(Copy { key: *key, mode, value });
         }
+        for copy in self.scoped_orphans() {
+            let Some(owner) = self.cluster.owner(partition(&copy.key)) else { continue };
+            reports.entry(owner).or_default().scoped.push(copy);
+        }
         let floor = self.table.last_token().max(self.users.last_token());
         for node in self.cluster.live() {
             let report = reports.remove(&node).unwrap_or_default();
@@ -220,16 +225,20 @@ impl Node {
     fn send_report(&mut self, to: NodeId, report: Report, floor: u64) {
         let (mut masters, mut orphans) =
             (report.masters.chunks(REPORT_MAX), report.orphans.chunks(REPORT_MAX));
+        let mut scoped = report.scoped.chunks(REPORT_MAX);
         let (mut next_masters, mut next_orphans) = (masters.next(), orphans.next());
+        let mut next_scoped = scoped.next();
         loop {
             let part = Report {
                 masters: next_masters.map(<[_]>::to_vec).unwrap_or_default(),
                 orphans: next_orphans.map(<[_]>::to_vec).unwrap_or_default(),
+                scoped: next_scoped.map(<[_]>::to_vec).unwrap_or_default(),
                 floor,
                 more: false,
             };
             (next_masters, next_orphans) = (masters.next(), orphans.next());
-            let more = next_masters.is_some() || next_orphans.is_some();
+            next_scoped = scoped.next();
+            let more = next_masters.is_some() || next_orphans.is_some() || next_scoped.is_some();
             self.post(to, Message::Report(Report { more, ..part }));
             if !more {
                 return;
@@ -244,6 +253,7 @@ impl Node {
         let frozen = &self.recovery.frozen;
         all.masters.extend(report.masters.into_iter().filter(|key| frozen.contains(&partition(key))));
         all.orphans.extend(report.orphans);
+        all.scoped.extend(report.scoped);
         if !report.more {
             self.recovery.finished.insert(from);
         }
@@ -260,12 +270,16 @@ impl Node {
         self.lift(floor);
         let reports = std::mem::take(&mut self.recovery.reports);
         let mut orphans: BTreeMap<Key, Vec<(NodeId, Copy)>> = BTreeMap::new();
+        let mut scoped: BTreeMap<Key, Vec<(NodeId, ScopedCopy)>> = BTreeMap::new();
         for (node, report) in reports {
             for key in report.masters {
                 self.directory.entries.insert(key, node);
             }
             for copy in report.orphans {
                 orphans.entry(copy.key).or_default().push((node, copy));
+            }
+            for copy in report.scoped {
+                scoped.entry(copy.key).or_default().push((node, copy));
             }
         }
         let frozen = std::mem::take(&mut self.recovery.frozen);
@@ -274,22 +288,41 @@ impl Node {
         self.recovery.held_keys.extend(lost);
         let mut told: BTreeMap<NodeId, Vec<(Key, LockId)>> = BTreeMap::new();
         orphans.retain(|key, _| !self.directory.entries.contains_key(&key.root()));
+        scoped.retain(|key, _| !self.directory.entries.contains_key(&key.root()));
         for (key, copies) in orphans {
             self.rebuild(key, &copies, &mut told);
         }
+        let mut told_scoped: BTreeMap<NodeId, Vec<Placed>> = BTreeMap::new();
+        for (key, copies) in scoped {
+            self.rebuild_scoped(key, &copies, &mut told_scoped);
+        }
         for node in live {
             let trees = told.remove(node).unwrap_or_default();
+            let scoped = told_scoped.remove(node).unwrap_or_default();
+            let mut scoped = scoped.chunks(REPORT_MAX).map(<[_]>::to_vec).peekable();
             let mut parts = trees.chunks(REPORT_MAX).peekable();
             while let Some(part) = parts.next_if(|part| part.len() == REPORT_MAX) {
-                self.post(*node, Message::Recovered { trees: part.to_vec(), done: false });
+                let (trees, scoped) = (part.to_vec(), Vec::new());
+                self.post(*node, Message::Recovered { trees, scoped, done: false });
             }
-            let last = parts.next().map(<[_]>::to_vec).unwrap_or_default();
-            self.post(*node, Message::Recovered { trees: last, done: true });
+            let trees = parts.next().map(<[_]>::to_vec).unwrap_or_default();
+            while let Some(part) = scoped.next_if(|part| part.len() == REPORT_MAX) {
+                self.post(*node, Message::Recovered { trees: Vec::new(), scoped: part, done: false });
+            }
+            let scoped = scoped.next().unwrap_or_default();
+            self.post(*node, Message::Recovered { trees, scoped, done: true });
         }
         for (from, key, floor) in std::mem::take(&mut self.recovery.releases) {
             self.release(from, key, floor);
         }
         self.serve_waiting();
+    }
+
+    /// This node is the master of a tree from now on.
+    pub(super) fn take_tree(&mut self, key: Key) {
+        self.directory.entries.insert(key.root(), self.me());
+        self.recovery.held_keys.insert(key.root());
+        self.trees.entry(key.root()).or_default();
     }
 
     /// This node becomes master of a tree, whose state is in the copies of those who survive.
@@ -299,9 +332,7 @@ impl Node {
         copies: &[(NodeId, Copy)],
         told: &mut BTreeMap<NodeId, Vec<(Key, LockId)>>,
     ) {
-        self.directory.entries.insert(key.root(), self.me());
-        self.recovery.held_keys.insert(key.root());
-        self.trees.entry(key.root()).or_default();
+        self.take_tree(key);
         for (node, copy) in copies {
             let request = self.token_request(*node, super::master::NO_ANSWER, key, copy.mode);
             let mut effects = Vec::new();
@@ -333,6 +364,7 @@ impl Node {
                         key: *key,
                         lock: *lock,
                         mode: None,
+                        scope: None,
                         value: None,
                         floor: 0,
                     }),

@@ -16,6 +16,7 @@ use super::{Node, partition};
 use crate::event::{LockId, Owner, Refusal};
 use crate::message::{Ask, Drop, Key, Message};
 use crate::mode::Mode;
+use crate::policy::Scope;
 use crate::resource::Value;
 use base::NodeId;
 
@@ -24,6 +25,7 @@ use base::NodeId;
 pub struct Given {
     pub lock: LockId,
     pub mode: Mode,
+    pub scope: Scope,
     pub token: u64,
     pub value: Value,
 }
@@ -157,7 +159,8 @@ impl Node {
             || token.parked.iter().any(Parked::reads)
             || self.users.last_read_wait(token.ward).is_some();
         let reads = reads && wanted < Mode::CW;
-        let ask = Ask { tag: self.last_tag, key, mode: wanted, holds: token.lock, tries, reads };
+        let ask =
+            Ask { tag: self.last_tag, key, mode: wanted, holds: token.lock, tries, reads, scoped: None };
         let last_wait = self.users.last_wait();
         token.asked = Some(Asked { ask, to: None, is_cancelled: false, last_wait });
         self.send_ask(key);
@@ -194,7 +197,7 @@ impl Node {
     }
 
     pub(super) fn queued(&mut self, from: NodeId, tag: u64, key: Key) {
-        let Some(token) = self.tokens.get_mut(&key) else { return };
+        let Some(token) = self.tokens.get_mut(&key) else { return self.scoped_queued(from, tag, key) };
         let Some(asked) = token.asked.as_mut().filter(|asked| asked.ask.tag == tag) else { return };
         asked.to = Some(from);
         token.master = Some(from);
@@ -202,6 +205,9 @@ impl Node {
     }
 
     pub(super) fn not_master(&mut self, from: NodeId, tag: u64, key: Key) {
+        if let Some(lock) = self.scoped_asks.get(&tag).copied() {
+            return self.scoped_not_master(from, lock);
+        }
         let Some(token) = self.tokens.get_mut(&key) else { return };
         if token.asked.is_none_or(|asked| asked.ask.tag != tag) || token.mode.is_some() {
             return;
@@ -213,6 +219,9 @@ impl Node {
     }
 
     pub(super) fn granted(&mut self, from: NodeId, tag: u64, key: Key, given: Given) {
+        if let Some(lock) = self.scoped_asks.remove(&tag) {
+            return self.scoped_granted(from, lock, given);
+        }
         let Some(token) = self.tokens.get_mut(&key) else { return self.give_back(from, key, given.lock) };
         let Some(asked) = token.asked.filter(|asked| asked.ask.tag == tag) else {
             let is_known = token.lock == Some(given.lock) && token.master == Some(from);
@@ -242,7 +251,7 @@ impl Node {
     /// A grant that this node did not wait for: it was asked twice around a change of view.
     fn give_back(&mut self, from: NodeId, key: Key, lock: LockId) {
         let floor = self.users.last_token();
-        self.post(from, Message::Drop(Drop { key, lock, mode: None, value: None, floor }));
+        self.post(from, Message::Drop(Drop { key, lock, mode: None, scope: None, value: None, floor }));
     }
 
     /// The master seems to think that this node has more than it has.
@@ -250,10 +259,13 @@ impl Node {
         let floor = self.users.last_token();
         let Some(token) = self.tokens.get(&key).filter(|token| token.asked.is_none()) else { return };
         let (Some(master), Some(lock), mode) = (token.master, token.lock, token.mode) else { return };
-        self.post(master, Message::Drop(Drop { key, lock, mode, value: None, floor }));
+        self.post(master, Message::Drop(Drop { key, lock, mode, scope: None, value: None, floor }));
     }
 
     pub(super) fn denied(&mut self, tag: u64, key: Key, why: Refusal) {
+        if let Some(lock) = self.scoped_asks.remove(&tag) {
+            return self.scoped_denied(lock, why);
+        }
         let Some(token) = self.tokens.get_mut(&key) else { return };
         let Some(asked) = token.asked.take_if(|asked| asked.ask.tag == tag) else { return };
         match why {
@@ -358,7 +370,7 @@ impl Node {
         }
         let value = self.changed_value(key);
         let floor = self.users.last_token();
-        self.post(master, Message::Drop(Drop { key, lock, mode: kept, value, floor }));
+        self.post(master, Message::Drop(Drop { key, lock, mode: kept, scope: None, value, floor }));
         true
     }
 

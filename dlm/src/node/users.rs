@@ -32,7 +32,18 @@ impl Node {
     /// A user's event.
     pub(super) fn user(&mut self, event: Event) {
         match event {
+            Event::Request(request) if request.scope.policy() != Policy::Plain => {
+                self.scoped_requests(request);
+            }
             Event::Request(request) => self.user_requests(request),
+            Event::Convert(Convert { lock, .. })
+            | Event::Unlock(Unlock { lock, .. })
+            | Event::Cancel { lock, .. }
+            | Event::Victim { lock, .. }
+                if self.is_scoped(lock) =>
+            {
+                self.scoped_user(lock, event);
+            }
             Event::Convert(Convert { lock, .. })
             | Event::Unlock(Unlock { lock, .. })
             | Event::Cancel { lock, .. }
@@ -56,6 +67,7 @@ impl Node {
                 self.settle_all();
             }
             Event::Epoch(_) | Event::Floor(_) | Event::Value { .. } | Event::Tick => {}
+            Event::Allow { .. } | Event::Deny { .. } => {}
         }
     }
 
@@ -90,6 +102,13 @@ impl Node {
 
     /// The key of what is asked for; it has a ward from now on.
     fn admit(&mut self, request: &Request) -> Result<Key, Refusal> {
+        let (key, above) = self.key_for(request)?;
+        self.ensure_token(key, above, request)?;
+        Ok(key)
+    }
+
+    /// The key of what is asked for, and that of its parent.
+    pub(super) fn key_for(&self, request: &Request) -> Result<(Key, Option<Key>), Refusal> {
         if request.owner.node != self.me() {
             return Err(Refusal::Invalid("the owner is on another node"));
         }
@@ -101,9 +120,7 @@ impl Node {
             None => None,
         };
         let root = Key::new(request.lockspace, request.name);
-        let key = above.map_or(root, |above| above.child(request.name));
-        self.ensure_token(key, above, request)?;
-        Ok(key)
+        Ok((above.map_or(root, |above| above.child(request.name)), above))
     }
 
     /// True for what the table would answer wrongly without a token: a try, a null lock, a value to be read that may have changed elsewhere.
@@ -208,6 +225,9 @@ impl Node {
                 | Effect::Blocking { owner, .. }
                 | Effect::Purged { owner, .. } => owner,
             };
+            if let Effect::Purged { lock, .. } = effect {
+                self.scoped_purged(lock);
+            }
             if owner.node != NOWHERE {
                 self.out.push(NodeEffect::User(effect));
             } else if let Effect::Granted(grant) = effect {

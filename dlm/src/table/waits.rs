@@ -88,6 +88,16 @@ impl Table {
         Some((resource.lockspace, resource.name))
     }
 
+    /// Whose a lock is.
+    pub fn owner_of(&self, lock: LockId) -> Option<Owner> {
+        Some(self.locks[self.locks.find(lock.0)?].owner)
+    }
+
+    /// What a lock is about.
+    pub fn scope_of(&self, lock: LockId) -> Option<Scope> {
+        Some(self.locks[self.locks.find(lock.0)?].scope)
+    }
+
     /// The mode that a lock has.
     pub fn mode_of(&self, lock: LockId) -> Option<Mode> {
         self.locks[self.locks.find(lock.0)?].granted
@@ -181,7 +191,7 @@ impl Table {
         let mut edges = Vec::new();
         for (index, lock) in self.locks.iter() {
             let Some(pending) = &lock.pending else { continue };
-            let left_out = (pending.wish.flags | lock.lasting).has(Flags::NODLCKWT);
+            let left_out = (pending.wish.flags | lock.lasting).has_any(Flags::NODLCKWT | Flags::AWAIT);
             if pending.since < since_before && !left_out {
                 self.edges_of(index, lock, pending, &mut edges);
             }

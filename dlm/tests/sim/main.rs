@@ -11,7 +11,7 @@ use world::{Plan, World};
 
 /// Runs `seeds` from `first` on; the seed of a failure is in its message.
 fn run(first: u64, seeds: u64, plan: Plan) {
-    let mut counted = [0; 5];
+    let mut counted = [0; 7];
     for seed in first..first + seeds {
         let mut world = World::new(seed, plan);
         if let Err(why) = world.run() {
@@ -21,7 +21,7 @@ fn run(first: u64, seeds: u64, plan: Plan) {
             *all += more;
         }
     }
-    let floors = [50, 10, 10, 5, 1].map(|floor| floor * seeds);
+    let floors = [50, 10, 10, 1, 10, 5, 1].map(|floor| floor * seeds);
     assert!(
         counted.iter().zip(floors).all(|(seen, floor)| *seen > floor),
         "too little was looked at: {counted:?}"

@@ -6,12 +6,13 @@ use crate::users::{GUARDED, bytes};
 use crate::values::{Truth, Truths};
 use base::{Epoch, NodeId, Time};
 use dlm::mode::{ValueMove, value_move};
-use dlm::{Event, Grant, Key, Mode, Owner};
+use dlm::{Event, Grant, Key, Mode, Owner, Scope};
 use std::collections::BTreeMap;
 
 #[derive(Clone, Copy, Debug)]
 struct Hold {
     mode: Mode,
+    scope: Scope,
     /// What it may rely on while it converts.
     relies_on: Mode,
     /// A dead node's hold: until when it counts.
@@ -28,6 +29,9 @@ pub struct Oracle {
     /// Nodes that are declared DOWN, and until when what they hold counts.
     dead: BTreeMap<NodeId, Time>,
     pub grants: u64,
+    scoped_tokens: BTreeMap<Key, Vec<(Mode, Scope, u64)>>,
+    pub scoped_grants: u64,
+    pub grown_ranges: u64,
     pub grants_below_roots: u64,
     pub values_read: u64,
     pub values_beside_writers: u64,
@@ -41,6 +45,7 @@ impl Oracle {
         match event {
             Event::Convert(convert) => {
                 hold.relies_on = hold.mode.meet(convert.mode);
+                hold.scope = convert.scope.unwrap_or(hold.scope);
                 if value_move(Some(hold.mode), convert.mode) == ValueMove::Write {
                     self.values.change(now, key, |truth| *truth = Truth { value, ..Truth::default() });
                 }
@@ -102,12 +107,15 @@ impl Oracle {
         let holds = self.holds.entry(key).or_default();
         holds.retain(|_, hold| hold.until.is_none_or(|until| until > now));
         for (owner, hold) in holds.iter().filter(|(owner, _)| **owner != grant.owner) {
-            if !hold.relies_on.goes_with(grant.mode) {
+            if !hold.relies_on.goes_with(grant.mode) && hold.scope.meets(grant.scope) {
                 return Err(format!("{key:?}: {grant:?} while {owner:?} has {hold:?} at {now:?}"));
             }
         }
         let (mode, relies_on) = (grant.mode, grant.mode);
-        holds.insert(grant.owner, Hold { mode, relies_on, until });
+        holds.insert(grant.owner, Hold { mode, scope: grant.scope, relies_on, until });
+        if grant.scope != Scope::Plain {
+            return self.check_scoped_token(key, grant);
+        }
         for mode in Mode::ALL {
             let last = self.tokens.get(&(key, mode)).copied().unwrap_or(0);
             if !mode.goes_with(grant.mode) && last >= grant.token {
@@ -117,6 +125,24 @@ impl Oracle {
         let last = self.tokens.entry((key, grant.mode)).or_default();
         *last = (*last).max(grant.token);
         self.check_value(now, key, grant)
+    }
+
+    /// Storage remembers for each range the largest token of each mode.
+    fn check_scoped_token(&mut self, key: Key, grant: &Grant) -> Result<(), String> {
+        self.scoped_grants += 1;
+        if let Scope::Extent { span, desired } = grant.scope {
+            self.grown_ranges += u64::from(span.last - span.first > 8);
+            assert_eq!(span, desired, "a granted range is what is had");
+        }
+        let seen = self.scoped_tokens.entry(key).or_default();
+        let in_the_way = |(mode, scope, last): &&(Mode, Scope, u64)| {
+            !mode.goes_with(grant.mode) && scope.meets(grant.scope) && *last >= grant.token
+        };
+        if let Some(earlier) = seen.iter().find(in_the_way) {
+            return Err(format!("{key:?}: {grant:?} after {earlier:?}"));
+        }
+        seen.push((grant.mode, grant.scope, grant.token));
+        Ok(())
     }
 
     /// What a writer wrote is read, or the reader is told. Below CW a writer may be beside: it is what was there at some moment since it was asked for.

@@ -4,7 +4,8 @@
 
 use base::{NodeId, Prng, Time};
 use dlm::{
-    Convert, Event, Flags, Key, LockId, Lockspace, Mode, Name, Owner, Request, Scope, Transaction, Unlock,
+    Convert, Event, Flags, Key, LockId, Lockspace, Mode, Name, Owner, Policy, Request, Scope, Span,
+    Transaction, Unlock,
 };
 
 /// The lockspace whose locks guard storage.
@@ -29,13 +30,14 @@ pub struct User {
     pub key: Option<Key>,
     pub lock: Option<LockId>,
     pub mode: Option<Mode>,
+    pub scope: Option<Scope>,
     pub tag: u64,
     /// Its lock outlives it.
     pub is_lasting: bool,
     /// It asks for an orphan.
     pub adopts: bool,
     /// What it has above what it deals with now: the last is the parent.
-    pub above: Vec<(Key, LockId, Mode)>,
+    pub above: Vec<(Key, LockId, Mode, Scope)>,
 }
 
 /// A lock whose user is gone.
@@ -56,6 +58,7 @@ impl User {
             key: None,
             lock: None,
             mode: None,
+            scope: None,
             tag: 0,
             is_lasting: false,
             adopts: false,
@@ -68,8 +71,8 @@ impl User {
         match self.doing {
             Doing::Nothing if !last => Some(self.request(prng, now, tag)),
             Doing::Holding if !last && self.above.len() < STOREYS && !self.is_lasting && prng.one_in(4) => {
-                let above = self.key.zip(self.lock).zip(self.mode);
-                self.above.extend(above.map(|((key, lock), mode)| (key, lock, mode)));
+                let above = self.key.zip(self.lock).zip(self.mode).zip(self.scope);
+                self.above.extend(above.map(|(((key, lock), mode), scope)| (key, lock, mode, scope)));
                 Some(self.request(prng, now, tag))
             }
             Doing::Holding if !last && prng.one_in(2) => Some(self.convert(prng, tag, value)),
@@ -85,15 +88,19 @@ impl User {
 
     fn request(&mut self, prng: &mut Prng, now: Time, tag: u64) -> Event {
         let number = prng.below(if self.above.is_empty() { KEYS } else { KEYS / 2 });
-        let name = Name::new(format!("r{number}").as_bytes()).unwrap();
         let space = if number < KEYS / 2 { Lockspace(1) } else { GUARDED };
+        let kind = [None, None, None, Some(Policy::Extent), Some(Policy::Bits)][prng.below(5) as usize];
+        let scope = kind.map_or(Scope::Plain, |policy| some_scope(policy, prng));
+        let kind = ["r", "b", "e"][kind.map_or(0, |kind| 1 + usize::from(kind == Policy::Extent))];
+        let number = if kind == "r" { number } else { number / 2 };
+        let name = Name::new(format!("{kind}{number}").as_bytes()).unwrap();
         let parent = self.above.last().copied();
         let key = parent.map_or(Key::new(space, name), |(above, ..)| above.child(name));
         let mut flags = Flags::VALBLK;
         if prng.one_in(5) {
             flags = flags | Flags::NOQUEUE;
         }
-        (self.is_lasting, self.adopts) = (prng.one_in(4) && parent.is_none(), false);
+        (self.is_lasting, self.adopts) = (prng.one_in(4) && parent.is_none() && scope == Scope::Plain, false);
         if self.is_lasting {
             flags = flags | Flags::PERSISTENT;
         }
@@ -106,10 +113,10 @@ impl User {
             owner: self.owner,
             transaction: Transaction(0),
             lockspace: key.lockspace,
-            parent: parent.map(|(_, lock, _)| lock),
+            parent: parent.map(|(_, lock, ..)| lock),
             name,
             mode,
-            scope: Scope::Plain,
+            scope,
             flags,
             deadline,
         })
@@ -146,21 +153,24 @@ impl User {
     /// Done with this one: it deals with the one above again.
     pub fn goes_up(&mut self) {
         (self.doing, self.lock, self.is_lasting) = (Doing::Nothing, None, false);
-        if let Some((key, lock, mode)) = self.above.pop() {
-            (self.doing, self.key, self.lock, self.mode) =
-                (Doing::Holding, Some(key), Some(lock), Some(mode));
+        if let Some((key, lock, mode, scope)) = self.above.pop() {
+            (self.doing, self.key, self.lock) = (Doing::Holding, Some(key), Some(lock));
+            (self.mode, self.scope) = (Some(mode), Some(scope));
         }
     }
 
     fn convert(&mut self, prng: &mut Prng, tag: u64, value: u64) -> Event {
         (self.doing, self.tag) = (Doing::Converting, tag);
         let noqueue = if prng.one_in(5) { Flags::NOQUEUE } else { Flags::NONE };
+        let mode = Self::mode(prng);
+        let has_less = self.mode.is_some_and(|held| held.covers(mode)) && prng.one_in(2);
+        let scope = self.scope.filter(|_| has_less).map(|scope| part_of(scope, prng));
         Event::Convert(Convert {
             tag,
             owner: self.owner,
             lock: self.lock.unwrap(),
-            mode: Self::mode(prng),
-            scope: None,
+            mode,
+            scope,
             flags: Flags::VALBLK | noqueue,
             value: Some(bytes(value)),
             deadline: None,
@@ -171,6 +181,29 @@ impl User {
         (self.doing, self.tag) = (Doing::Unlocking, tag);
         let (owner, lock) = (self.owner, self.lock.unwrap());
         Event::Unlock(Unlock { tag, owner, lock, flags: Flags::VALBLK, value: Some(bytes(value)) })
+    }
+}
+
+/// Ranges are short and many, and desire more than they need.
+fn some_scope(policy: Policy, prng: &mut Prng) -> Scope {
+    if policy == Policy::Bits {
+        return Scope::Bits(1 + prng.below(15));
+    }
+    let first = 10 + prng.below(30);
+    let span = Span { first, last: first + prng.below(8) };
+    let desired = Span { first: span.first - prng.below(10), last: span.last + prng.below(20) };
+    Scope::Extent { span, desired }
+}
+
+/// Part of a scope.
+fn part_of(scope: Scope, prng: &mut Prng) -> Scope {
+    match scope {
+        Scope::Plain => Scope::Plain,
+        Scope::Bits(bits) => Scope::Bits(1 << bits.trailing_zeros()),
+        Scope::Extent { span, .. } => {
+            let first = span.first + prng.below(1 + span.last - span.first);
+            Scope::extent(first, span.last)
+        }
     }
 }
 

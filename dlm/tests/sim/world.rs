@@ -119,11 +119,20 @@ impl World {
         world
     }
 
-    /// What the oracle has looked at: grants, those below roots, values, those beside writers; and adoptions.
-    pub fn counted(&self) -> [u64; 5] {
+    /// What the oracle has looked at: grants, those below roots, with scopes, ranges that grew, values, those beside writers; and adoptions.
+    pub fn counted(&self) -> [u64; 7] {
         let seen = &self.oracle;
         let grants = [seen.grants, seen.grants_below_roots];
-        [grants[0], grants[1], seen.values_read, seen.values_beside_writers, self.adopted]
+        let scoped = [seen.scoped_grants, seen.grown_ranges];
+        [
+            grants[0],
+            grants[1],
+            scoped[0],
+            scoped[1],
+            seen.values_read,
+            seen.values_beside_writers,
+            self.adopted,
+        ]
     }
 
     pub fn history(&self) -> String {
@@ -430,6 +439,7 @@ impl World {
                     self.adopted += 1;
                 }
                 (user.doing, user.lock, user.mode) = (Doing::Holding, Some(grant.lock), Some(grant.mode));
+                user.scope = Some(grant.scope);
                 verdict = self.oracle.granted(self.now, key, &grant);
             }
             Told::Refused { mode, .. } if user.doing == Doing::Converting => {
