@@ -29,7 +29,10 @@ impl Table {
             }
         };
         match gone {
-            Gone::Holder(_) => locks.retain(|lock| !self.locks[*lock].orphan),
+            // What is held over ends by time or a fence only.
+            Gone::Holder(_) => {
+                locks.retain(|lock| !self.locks[*lock].orphan && !self.locks[*lock].held_over);
+            }
             Gone::Orphans(_) | Gone::OrphansOf(_) => locks.retain(|lock| self.locks[*lock].orphan),
             Gone::Down { .. } | Gone::Fenced(_) => {}
         }
