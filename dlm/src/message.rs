@@ -126,6 +126,8 @@ pub struct Placed {
 pub struct Report {
     /// Trees that it is the master of.
     pub masters: Vec<Key>,
+    /// Trees that it has given away, and to whom: nobody has confirmed that yet.
+    pub handed: Vec<(Key, NodeId)>,
     /// Its tokens whose master is gone.
     pub orphans: Vec<Copy>,
     /// Its users' locks on resources with scopes whose master is gone.
@@ -262,6 +264,63 @@ pub enum Message {
     Released {
         /// The tree.
         key: Key,
+    },
+    /// Master to holders: I want to give the tree away. Say nothing more to me about it until you are told who has it.
+    Moving {
+        /// The tree.
+        key: Key,
+        /// Who shall have it.
+        to: NodeId,
+        /// The master's number for this.
+        number: u64,
+    },
+    /// Holder to master.
+    Noted {
+        /// The tree.
+        key: Key,
+        /// The master's number for this.
+        number: u64,
+    },
+    /// Master to the new one: what each node has.
+    Tree {
+        /// The tree.
+        key: Key,
+        /// Tokens.
+        tokens: Vec<(NodeId, Copy)>,
+        /// Users' locks with scopes.
+        scoped: Vec<(NodeId, ScopedCopy)>,
+        /// All who must be told.
+        nodes: Vec<NodeId>,
+        /// The largest fencing token given.
+        floor: u64,
+        /// More messages of it follow.
+        more: bool,
+    },
+    /// New master to directory: I have it.
+    Took {
+        /// The tree.
+        key: Key,
+    },
+    /// Directory to new master: I know.
+    Confirmed {
+        /// The tree.
+        key: Key,
+    },
+    /// New master to the former one: forget it.
+    Taken {
+        /// The tree.
+        key: Key,
+    },
+    /// New master, or one that stays, to holders: your locks of it are known here by these.
+    Moved {
+        /// The tree.
+        key: Key,
+        /// Tokens.
+        tokens: Vec<(Key, LockId)>,
+        /// Users' locks with scopes.
+        scoped: Vec<Placed>,
+        /// More messages of it follow.
+        more: bool,
     },
     /// To every owner of partitions, in a new era.
     Report(Report),

@@ -12,15 +12,19 @@
 //! Invariants: a token's mode as its holder knows it is never stronger than at its master: it is lowered here first and raised there first. So
 //! whatever copies survive are compatible with each other. A tree has one master in one era.
 
+mod asks;
 mod cluster;
 mod directory;
 mod master;
 mod recovery;
+mod remaster;
 mod scoped;
 mod tokens;
+mod trees;
 mod users;
 mod values;
 
+pub use asks::Remaster;
 pub use cluster::{Member, MemberState, PARTITIONS, partition};
 
 use crate::error::Error;
@@ -33,7 +37,8 @@ use cluster::Cluster;
 use directory::Directory;
 use master::{Spot, Tree};
 use recovery::Recovery;
-use scoped::ScopedLock;
+use remaster::Cargo;
+use scoped::{Ghost, ScopedLock};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 use tokens::Token;
@@ -55,6 +60,8 @@ pub struct Config {
     pub guarded: BTreeSet<Lockspace>,
     /// After so long a node that was declared DOWN can touch nothing any more.
     pub lease: Duration,
+    /// When a tree goes to another node.
+    pub remaster: Remaster,
 }
 
 /// What a node is told.
@@ -104,6 +111,7 @@ pub struct Node {
     idle: BTreeSet<(u64, Key)>,
     last_idle: u64,
     scoped: BTreeMap<LockId, ScopedLock>,
+    scoped_ghosts: BTreeMap<LockId, Ghost>,
     scoped_asks: BTreeMap<u64, LockId>,
     scoped_names: BTreeMap<(NodeId, LockId), LockId>,
     scoped_deadlines: BTreeSet<(Time, LockId)>,
@@ -115,6 +123,8 @@ pub struct Node {
     token_locks: BTreeMap<LockId, Key>,
     scoped_locks: BTreeMap<LockId, (Key, NodeId, LockId)>,
     empty: BTreeSet<(u64, Key)>,
+    arriving: BTreeMap<(NodeId, Key), Cargo>,
+    trees_taken: u64,
     recovery: Recovery,
     /// Messages to this node itself, and of eras to come.
     inbox: VecDeque<Envelope>,
@@ -142,6 +152,7 @@ impl Node {
             idle: BTreeSet::new(),
             last_idle: 0,
             scoped: BTreeMap::new(),
+            scoped_ghosts: BTreeMap::new(),
             scoped_asks: BTreeMap::new(),
             scoped_names: BTreeMap::new(),
             scoped_deadlines: BTreeSet::new(),
@@ -152,6 +163,8 @@ impl Node {
             token_locks: BTreeMap::new(),
             scoped_locks: BTreeMap::new(),
             empty: BTreeSet::new(),
+            arriving: BTreeMap::new(),
+            trees_taken: 0,
             recovery: Recovery::default(),
             inbox: VecDeque::new(),
             early: Vec::new(),
@@ -183,7 +196,7 @@ impl Node {
 
     /// The trees that this node is master of.
     pub fn mastered(&self) -> impl Iterator<Item = Key> + '_ {
-        self.trees.iter().filter(|(_, tree)| !tree.is_leaving).map(|(key, _)| *key)
+        self.trees.iter().filter(|(_, tree)| !tree.is_leaving && tree.handed.is_none()).map(|(key, _)| *key)
     }
 
     /// The last era that this node knows.
@@ -246,6 +259,10 @@ impl Node {
         let Envelope { from, life, era, message } = envelope;
         match message {
             Message::Lookup(ask) => self.lookup(from, life, ask),
+            // (Whoever asked this node itself would not ask again if the new master died.)
+            Message::Ask(ask) if self.is_handed(&ask.key) => {
+                self.post(from, Message::NotMaster { tag: ask.tag, key: ask.key });
+            }
             Message::Ask(ask) => self.asked(from, ask),
             Message::Forward { from: asker, life, ask } => {
                 let is_fresh = !self.cluster.moved_since(partition(&ask.key), era);
@@ -277,6 +294,23 @@ impl Node {
             Message::Purge { holder } => self.purge_orphans(holder),
             Message::NotMaster { tag, key } => self.not_master(from, tag, key),
             Message::Release { key, floor } => self.release(from, key, floor),
+            Message::Moving { key, to, number } => self.note_move(from, key, to, number),
+            Message::Noted { key, number } => self.noted(from, key, number),
+            Message::Tree { key, tokens, scoped, nodes, floor, more } => {
+                self.tree_comes(from, key, Cargo { tokens, scoped }, floor);
+                if !more {
+                    self.take_over(from, key, &nodes);
+                }
+            }
+            Message::Took { key } => self.took(from, key),
+            Message::Confirmed { key } => self.confirmed(key),
+            Message::Taken { key } => self.taken(from, key),
+            Message::Moved { key, tokens, scoped, more } => {
+                self.moved(from, &tokens, &scoped);
+                if !more {
+                    self.ask_new_master(from, key);
+                }
+            }
             Message::Report(report) if era == self.cluster.era() => self.report(from, report),
             Message::Report(_) => {}
             Message::Recovered { trees, scoped, done } => {

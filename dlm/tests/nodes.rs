@@ -1,7 +1,7 @@
 //! Stories about a few nodes: each message is delivered, kept back or lost by hand, so that one moment can be shown that chance seldom meets.
 
 use base::{Epoch, Incarnation, NodeId, Time};
-use dlm::node::{Config, Effect, Event, Member, MemberState, Node};
+use dlm::node::{Config, Effect, Event, Member, MemberState, Node, Remaster};
 use dlm::{
     Convert, Effect as Told, Envelope, Event as Asked, Flags, Grant, LockId, Lockspace, Message, Mode, Name,
     Owner, Request, Scope, Transaction,
@@ -32,6 +32,7 @@ impl Nodes {
                 trees_idle_max: 10,
                 guarded: BTreeSet::new(),
                 lease: Duration::from_secs(1),
+                remaster: Remaster::default(),
             };
             nodes.insert(node, Node::new(config).unwrap());
         }
@@ -94,7 +95,9 @@ impl Nodes {
     /// The last grant on a node.
     fn grant(&self, node: u32) -> Option<Grant> {
         let grants = self.told.iter().rev().filter(|(at, _)| at.0 == node);
-        grants.filter_map(|(_, told)| if let Told::Granted(grant) = told { Some(*grant) } else { None }).next()
+        grants
+            .filter_map(|(_, told)| if let Told::Granted(grant) = told { Some(*grant) } else { None })
+            .next()
     }
 }
 
@@ -103,7 +106,8 @@ fn name_of_node_3() -> Name {
     let cluster = Nodes::new(3);
     let names = (0..100).map(|number| Name::new(format!("n{number}").as_bytes()).unwrap());
     let mut names = names.filter(|name| {
-        let mut probe = Nodes { nodes: cluster.nodes.clone(), wire: VecDeque::new(), told: Vec::new(), now: 9 };
+        let mut probe =
+            Nodes { nodes: cluster.nodes.clone(), wire: VecDeque::new(), told: Vec::new(), now: 9 };
         probe.ask(3, *name, Mode::NL, Scope::Bits(1));
         probe.wire.is_empty()
     });

@@ -70,6 +70,11 @@ impl Cluster {
         self.live.contains_key(&node)
     }
 
+    /// The life of a node that is UP or STALLED.
+    pub fn life(&self, node: NodeId) -> Option<Incarnation> {
+        self.live.get(&node).copied()
+    }
+
     /// All that live.
     pub fn live(&self) -> Vec<NodeId> {
         self.live.keys().copied().collect()

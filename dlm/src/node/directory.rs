@@ -31,8 +31,8 @@ impl Node {
             return;
         }
         match master {
-            Some(master) if master != from => self.post(master, Message::Forward { from, life, ask }),
-            _ => {
+            Some(master) => self.post(master, Message::Forward { from, life, ask }),
+            None => {
                 self.directory.entries.insert(root, from);
                 self.post(from, Message::Yours { key: ask.key, floor: self.directory.floor });
             }

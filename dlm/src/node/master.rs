@@ -2,22 +2,23 @@
 //!
 //! ```text
 //!   (none) --Yours, recovery--> serves --empty for long--> leaving --Released--> (none)
-//!                                 ^                            |  asks wait, and are bounced at the end
-//!                                 +---- partition moved -------+
+//!                                                              |  asks wait, and are bounced at the end (also when the partition moves)
 //! ```
 //!
 //! Invariant: `holders` of a spot are the nodes that have a lock on it in the table, one each.
 
+use super::Node;
+use super::asks::Asks;
+use super::remaster::Move;
 use super::scoped::ScopedHolder;
 use super::values::Reader;
-use super::{Node, partition};
 use crate::event::{Convert, Effect, Event, Grant, LockId, Owner, Refusal, Request, Transaction, Unlock};
 use crate::flags::Flags;
 use crate::message::{Ask, Drop, Key, Message};
 use crate::mode::Mode;
 use crate::policy::Scope;
 use crate::resource::Value;
-use base::NodeId;
+use base::{Epoch, NodeId};
 use std::collections::BTreeMap;
 
 /// The tag of what nobody waits for an answer to. Asks have larger ones.
@@ -40,9 +41,17 @@ pub struct Tree {
     /// Its resources that somebody has something of.
     pub spots: u32,
     pub is_leaving: bool,
+    /// The era in which the directory was asked to forget it.
+    pub left_in: Epoch,
     /// Asks that wait for the tree to be left.
     pub waiting: Vec<(NodeId, Ask)>,
     pub empty_since: Option<u64>,
+    pub asks: Asks,
+    pub moving: Option<Move>,
+    /// It is on its way to this node, or there: here is nothing of it.
+    pub handed: Option<NodeId>,
+    /// It came from this node, and the directory does not know yet.
+    pub taken_from: Option<NodeId>,
 }
 
 /// A resource of a tree: there while anything is in it.
@@ -68,14 +77,18 @@ impl Node {
         let Some(tree) = self.trees.get_mut(&ask.key.root()) else {
             return self.post(from, Message::NotMaster { tag: ask.tag, key: ask.key });
         };
-        if tree.is_leaving {
+        if let Some(to) = tree.handed {
+            return self.pass_on(to, from, ask);
+        }
+        if tree.is_leaving || tree.moving.is_some() {
             return tree.waiting.push((from, ask));
         }
         if is_held {
             return self.recovery.hold(from, ask);
         }
         if let Some(scoped) = ask.scoped {
-            return self.scoped_asked(from, &ask, &scoped);
+            self.scoped_asked(from, &ask, &scoped);
+            return self.count_ask(from, ask.key);
         }
         let mut holder = self.holder(&ask.key, from);
         if holder.is_some_and(|holder| holder.tag == ask.tag) {
@@ -112,6 +125,7 @@ impl Node {
             self.try_to_clear(from, &ask, is_contended);
         }
         self.note_empty(ask.key);
+        self.count_ask(from, ask.key);
     }
 
     fn convert_token(&mut self, from: NodeId, holder: Holder, ask: &Ask) {
@@ -178,6 +192,10 @@ impl Node {
 
     /// A holder cannot give way now: who only tries need not wait.
     pub(super) fn in_use(&mut self, from: NodeId, key: Key, mode: Mode) {
+        if self.trees.get(&key.root()).is_some_and(|tree| tree.moving.is_some()) {
+            // It is asked again.
+            return;
+        }
         let Some(spot) = self.spots.get(&key) else { return };
         let blocks = spot.holders.get(&from).and_then(|holder| holder.mode);
         if blocks.is_none_or(|held| held.goes_with(mode)) {
@@ -189,36 +207,11 @@ impl Node {
         }
     }
 
-    /// An ask is not wanted any more.
-    pub(super) fn cancel_ask(&mut self, from: NodeId, tag: u64, key: Key) {
-        let Some(tree) = self.trees.get_mut(&key.root()) else { return };
-        if let Some(at) = tree.waiting.iter().position(|(node, ask)| *node == from && ask.tag == tag) {
-            tree.waiting.remove(at);
-            return self.post(from, Message::Denied { tag, key, why: Refusal::Cancelled });
-        }
-        let Some(spot) = self.spots.get_mut(&key) else { return };
-        let is_it = |(node, _): &(NodeId, LockId), lock: &ScopedHolder| *node == from && lock.tag == tag;
-        if let Some(lock) = spot.scoped.iter().find(|(name, lock)| is_it(name, lock)).map(|(_, l)| l.lock) {
-            return self.cancel_scoped(from, lock);
-        }
-        if spot.ahead.get(&from).is_some_and(|ask| ask.tag == tag) {
-            spot.ahead.remove(&from);
-            return self.post(from, Message::Denied { tag, key, why: Refusal::Cancelled });
-        }
-        if let Some(at) = spot.readers.iter().position(|reader| reader.from == from && reader.ask.tag == tag)
-        {
-            spot.readers.remove(at);
-            return self.post(from, Message::Denied { tag, key, why: Refusal::Cancelled });
-        }
-        let holder = spot.holders.get(&from).filter(|holder| holder.tag == tag && holder.wants.is_some());
-        if let Some(lock) = holder.map(|holder| holder.lock) {
-            self.master(Event::Cancel { tag: NO_ANSWER, owner: owner(from), lock });
-            self.note_empty(key);
-        }
-    }
-
     /// A node gives its token back, or part of it.
     pub(super) fn dropped(&mut self, from: NodeId, drop: &Drop) {
+        if self.put_aside(from, &drop.key, Message::Drop(*drop)) {
+            return;
+        }
         self.master(Event::Floor(drop.floor));
         if self.scoped_locks.contains_key(&drop.lock) {
             return self.scoped_dropped(from, drop);
@@ -266,13 +259,21 @@ impl Node {
             Event::Convert(Convert { lock, .. })
             | Event::Unlock(Unlock { lock, .. })
             | Event::Cancel { lock, .. }
-            | Event::Victim { lock, .. } => self.token_locks.get(lock).copied(),
+            | Event::Victim { lock, .. } => {
+                let scoped = self.scoped_locks.get(lock).map(|(key, ..)| *key);
+                self.token_locks.get(lock).copied().or(scoped)
+            }
             _ => None,
         };
         self.master_about(about, event);
     }
 
     fn master_about(&mut self, about: Option<Key>, event: Event) {
+        let moves = |key: &Key| self.trees.get(&key.root()).is_some_and(|tree| tree.moving.is_some());
+        if matches!(event, Event::Victim { .. }) && about.as_ref().is_some_and(moves) {
+            // Whoever searches for deadlocks will find it again.
+            return;
+        }
         let mut effects = Vec::new();
         self.table.handle(self.now, event, &mut effects);
         for effect in effects {
@@ -393,7 +394,7 @@ impl Node {
     }
 
     /// A resource that nobody has anything of any more.
-    fn forget_spot(&mut self, key: Key) {
+    pub(super) fn forget_spot(&mut self, key: Key) {
         let is_void = |spot: &Spot| {
             let has_tokens = !(spot.holders.is_empty() && spot.ahead.is_empty());
             !has_tokens && spot.readers.is_empty() && spot.scoped.is_empty()
@@ -404,60 +405,5 @@ impl Node {
                 tree.spots -= 1;
             }
         }
-    }
-
-    /// Remembers since when a tree is empty; lets the one go that has been longest, if there are too many.
-    pub(super) fn note_empty(&mut self, key: Key) {
-        self.forget_spot(key);
-        let key = key.root();
-        let Some(tree) = self.trees.get_mut(&key) else { return };
-        let is_empty = tree.spots == 0 && !tree.is_leaving;
-        match (is_empty, tree.empty_since) {
-            (true, None) => {
-                self.last_idle += 1;
-                tree.empty_since = Some(self.last_idle);
-                self.empty.insert((self.last_idle, key));
-            }
-            (false, Some(since)) => {
-                tree.empty_since = None;
-                self.empty.remove(&(since, key));
-            }
-            _ => {}
-        }
-        while self.empty.len() > self.config.trees_idle_max {
-            let Some((_, key)) = self.empty.pop_first() else { return };
-            self.leave(key);
-        }
-    }
-
-    /// Asks the directory to forget a tree.
-    pub(super) fn leave(&mut self, key: Key) {
-        let Some(tree) = self.trees.get_mut(&key) else { return };
-        tree.is_leaving = true;
-        tree.empty_since = None;
-        let floor = self.table.last_token();
-        if let Some(to) = self.cluster.owner(partition(&key)) {
-            self.post(to, Message::Release { key, floor });
-        }
-    }
-
-    /// The directory has forgotten a tree of this node.
-    pub(super) fn released(&mut self, key: Key) {
-        if self.trees.get(&key).is_none_or(|tree| !tree.is_leaving) {
-            return;
-        }
-        let waiting = self.trees.remove(&key).map(|tree| tree.waiting).unwrap_or_default();
-        for (from, ask) in waiting {
-            self.post(from, Message::NotMaster { tag: ask.tag, key: ask.key });
-        }
-    }
-
-    /// The directory has made this node the master.
-    pub(super) fn become_master(&mut self, key: Key, floor: u64) {
-        self.lift(floor);
-        self.trees.entry(key.root()).or_default();
-        self.note_empty(key);
-        self.ask_myself(key);
-        self.ask_myself_scoped(key);
     }
 }

@@ -76,6 +76,7 @@ impl Node {
         let last_era = self.cluster.era();
         self.note_downs(&members);
         if let Some(ended) = self.cluster.change(epoch, live) {
+            self.end_moves();
             self.enter_era(epoch);
             self.forget_masters(&ended);
             for node in ended {
@@ -141,6 +142,7 @@ impl Node {
                 token.lock = None;
                 token.called = None;
             }
+            token.moving.take_if(|(one, other)| is_dead(Some(*one)) || is_dead(Some(*other)));
             if let Some(asked) = token.asked.as_mut().filter(|asked| is_dead(asked.to)) {
                 asked.to = None;
                 asked.is_cancelled = false;
@@ -172,21 +174,22 @@ impl Node {
         self.recovery.is_done = false;
     }
 
-    /// Trees that were to be left: a new owner of the partition knows nothing of that; an old one is asked again.
+    /// Trees that were to be left: the owner of the partition is asked again; if it is a new one, they are left.
     fn renew_leaving(&mut self) {
         let era = self.cluster.era();
-        let leaving = self.trees.iter().filter(|(_, tree)| tree.is_leaving).map(|(key, _)| *key);
+        // One that the dead have just left empty has been asked about in this era.
+        let is_old = |tree: &super::Tree| tree.is_leaving && tree.left_in != era;
+        let leaving = self.trees.iter().filter(|(_, tree)| is_old(tree)).map(|(key, _)| *key);
         for key in leaving.collect::<Vec<_>>() {
             if !self.cluster.moved_since(partition(&key), Epoch(era.0 - 1)) {
                 self.leave(key);
                 continue;
             }
-            let Some(tree) = self.trees.get_mut(&key) else { continue };
-            tree.is_leaving = false;
-            for (from, ask) in std::mem::take(&mut tree.waiting) {
-                self.asked(from, ask);
+            // Its old owner may have made somebody else master: it is empty, so nothing is lost with it.
+            let waiting = self.trees.remove(&key).map(|tree| tree.waiting).unwrap_or_default();
+            for (from, ask) in waiting {
+                self.post(from, Message::NotMaster { tag: ask.tag, key: ask.key });
             }
-            self.note_empty(key);
         }
     }
 
@@ -197,14 +200,14 @@ impl Node {
             self.recovery.recovered.get(&owner) != Some(&last_era)
                 || cluster.moved_since(partition(key), Epoch(era.0 - 1))
         };
-        for key in self.trees.keys() {
+        for (key, tree) in self.trees.iter().filter(|(_, tree)| tree.handed.is_none()) {
             let Some(owner) = self.cluster.owner(partition(key)) else { continue };
-            if needs_claim(&self.cluster, owner, key) {
+            if needs_claim(&self.cluster, owner, key) || tree.taken_from.is_some() {
                 reports.entry(owner).or_default().masters.push(*key);
             }
         }
         for (key, token) in &self.tokens {
-            let (Some(mode), None) = (token.mode, token.master) else { continue };
+            let (Some(mode), None, None) = (token.mode, token.master, token.moving) else { continue };
             let Some(owner) = self.cluster.owner(partition(key)) else { continue };
             let local = self.token_value(key);
             let serial = token.serial + (local.serial - token.synced.min(local.serial));
@@ -214,6 +217,10 @@ impl Node {
         for copy in self.scoped_orphans() {
             let Some(owner) = self.cluster.owner(partition(&copy.key)) else { continue };
             reports.entry(owner).or_default().scoped.push(copy);
+        }
+        for (key, to) in self.report_handed() {
+            let Some(owner) = self.cluster.owner(partition(&key)) else { continue };
+            reports.entry(owner).or_default().handed.push((key, to));
         }
         let floor = self.table.last_token().max(self.users.last_token());
         for node in self.cluster.live() {
@@ -228,11 +235,13 @@ impl Node {
         let mut scoped = report.scoped.chunks(REPORT_MAX);
         let (mut next_masters, mut next_orphans) = (masters.next(), orphans.next());
         let mut next_scoped = scoped.next();
+        let mut handed = report.handed;
         loop {
             let part = Report {
                 masters: next_masters.map(<[_]>::to_vec).unwrap_or_default(),
                 orphans: next_orphans.map(<[_]>::to_vec).unwrap_or_default(),
                 scoped: next_scoped.map(<[_]>::to_vec).unwrap_or_default(),
+                handed: std::mem::take(&mut handed),
                 floor,
                 more: false,
             };
@@ -254,6 +263,7 @@ impl Node {
         all.masters.extend(report.masters.into_iter().filter(|key| frozen.contains(&partition(key))));
         all.orphans.extend(report.orphans);
         all.scoped.extend(report.scoped);
+        all.handed.extend(report.handed);
         if !report.more {
             self.recovery.finished.insert(from);
         }
@@ -271,6 +281,7 @@ impl Node {
         let reports = std::mem::take(&mut self.recovery.reports);
         let mut orphans: BTreeMap<Key, Vec<(NodeId, Copy)>> = BTreeMap::new();
         let mut scoped: BTreeMap<Key, Vec<(NodeId, ScopedCopy)>> = BTreeMap::new();
+        self.find_receivers(&reports);
         for (node, report) in reports {
             for key in report.masters {
                 self.directory.entries.insert(key, node);
@@ -318,6 +329,28 @@ impl Node {
         self.serve_waiting();
     }
 
+    /// Trees that were on their way: their former master passes on what comes, until the new one says that it has them. If that one is dead, nobody has them.
+    fn find_receivers(&mut self, reports: &BTreeMap<NodeId, Report>) {
+        let mut handed: BTreeMap<Key, BTreeMap<NodeId, NodeId>> = BTreeMap::new();
+        for (from, report) in reports {
+            for (key, to) in &report.handed {
+                handed.entry(*key).or_default().insert(*from, *to);
+            }
+        }
+        for (key, hands) in handed {
+            let Some((from, to)) = hands.iter().find(|(_, to)| !hands.contains_key(to)) else { continue };
+            let entry = self.directory.entries.get(&key);
+            if entry.is_some_and(|master| !hands.contains_key(master)) {
+                continue;
+            }
+            if self.cluster.is_live(*to) {
+                self.directory.entries.insert(key, *from);
+            } else {
+                self.directory.entries.remove(&key);
+            }
+        }
+    }
+
     /// This node is the master of a tree from now on.
     pub(super) fn take_tree(&mut self, key: Key) {
         self.directory.entries.insert(key.root(), self.me());
@@ -334,15 +367,7 @@ impl Node {
     ) {
         self.take_tree(key);
         for (node, copy) in copies {
-            let request = self.token_request(*node, super::master::NO_ANSWER, key, copy.mode);
-            let mut effects = Vec::new();
-            self.table.handle(self.now, Event::Request(request), &mut effects);
-            if let Some(Effect::Granted(grant)) = effects.first() {
-                self.place_holder(key, grant);
-                told.entry(*node).or_default().push((key, grant.lock));
-            } else {
-                debug_assert!(false, "copies of survivors are compatible: {copies:?}");
-            }
+            self.place_token(*node, copy, told);
         }
         let surely_current = copies.iter().filter(|(_, copy)| copy.mode >= Mode::CW);
         let best = surely_current.map(|(_, copy)| copy.value).max_by_key(|value| value.serial);
@@ -354,25 +379,49 @@ impl Node {
         self.note_empty(key);
     }
 
+    /// A token as its holder has it, in this node's table.
+    pub(super) fn place_token(
+        &mut self,
+        node: NodeId,
+        copy: &Copy,
+        told: &mut BTreeMap<NodeId, Vec<(Key, LockId)>>,
+    ) {
+        let key = copy.key;
+        let request = self.token_request(node, super::master::NO_ANSWER, key, copy.mode);
+        let mut effects = Vec::new();
+        self.table.handle(self.now, Event::Request(request), &mut effects);
+        if let Some(Effect::Granted(grant)) = effects.first() {
+            self.place_holder(key, grant);
+            told.entry(node).or_default().push((key, grant.lock));
+        } else {
+            debug_assert!(false, "what nodes have is compatible: {copy:?}");
+        }
+    }
+
+    /// A token has a master again.
+    pub(super) fn token_placed(&mut self, from: NodeId, key: Key, lock: LockId) {
+        let is_lost = |token: &&mut super::Token| token.mode.is_some() && token.master.is_none();
+        let Some(token) = self.tokens.get_mut(&key).filter(is_lost) else {
+            let (mode, scope, value, floor) = (None, None, None, 0);
+            let drop = crate::message::Drop { key, lock, mode, scope, value, floor };
+            return self.post(from, Message::Drop(drop));
+        };
+        (token.master, token.lock, token.moving) = (Some(from), Some(lock), None);
+    }
+
+    /// What is left of a node that is not there any more.
+    pub(super) fn purge_dead(&mut self, node: NodeId) {
+        let gone = match self.recovery.unfenced.get(&node) {
+            Some(until) => Gone::Down { node, until: *until },
+            None => Gone::Fenced(node),
+        };
+        self.master(Event::Gone(gone));
+    }
+
     /// An owner serves; some tokens have a new master.
     pub(super) fn recovered(&mut self, from: NodeId, era: Epoch, trees: &[(Key, LockId)], done: bool) {
         for (key, lock) in trees {
-            let Some(token) = self.tokens.get_mut(key).filter(|token| token.mode.is_some()) else {
-                self.post(
-                    from,
-                    Message::Drop(crate::message::Drop {
-                        key: *key,
-                        lock: *lock,
-                        mode: None,
-                        scope: None,
-                        value: None,
-                        floor: 0,
-                    }),
-                );
-                continue;
-            };
-            token.master = Some(from);
-            token.lock = Some(*lock);
+            self.token_placed(from, *key, *lock);
         }
         if done && era == self.cluster.era() {
             self.recovery.recovered.insert(from, era);

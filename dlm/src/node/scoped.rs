@@ -46,9 +46,21 @@ pub struct ScopedLock {
     /// The lock at the master, once it has granted anything.
     at_master: Option<LockId>,
     wait: Option<ScopedWait>,
-    /// Something was given up while there was no master to be told.
-    is_behind: bool,
+    /// It may have the one or the other as its master: whoever it is will say so.
+    moving: Option<(NodeId, NodeId)>,
+    /// Something was given up while there was no master to be told; the value that was written with it.
+    behind: Option<Written>,
 }
+
+/// A lock that was given up while its tree moved from the one to the other: what it wrote.
+#[derive(Clone, Copy, Debug)]
+pub struct Ghost {
+    between: (NodeId, NodeId),
+    written: Written,
+}
+
+/// A value that was written, and whether it is valid; or none.
+type Written = Option<([u8; VALUE_BYTES], bool)>;
 
 /// A request or conversion under way.
 #[derive(Clone, Copy, Debug)]
@@ -95,7 +107,8 @@ impl Node {
                 master: None,
                 at_master: None,
                 wait: None,
-                is_behind: false,
+                moving: None,
+                behind: None,
             };
             self.scoped.insert(*lock, entry);
             self.ask_scoped(*lock, request.mode, request.flags, request.scope, request.deadline);
@@ -165,7 +178,8 @@ impl Node {
         let Some(entry) = self.scoped.get_mut(&lock) else { return };
         entry.mode = Some(mode);
         let (Some(master), Some(at_master)) = (entry.master, entry.at_master) else {
-            entry.is_behind = true;
+            let earlier = entry.behind.flatten();
+            entry.behind = Some(value.or(earlier));
             return;
         };
         let (key, mode, scope) = (entry.key, Some(mode), Some(scope));
@@ -191,6 +205,10 @@ impl Node {
             let floor = self.users.last_token();
             let (mode, scope) = (None, None);
             self.post(master, Message::Drop(Drop { key, lock: at_master, mode, scope, value, floor }));
+        } else if let Some(moving) = entry.moving {
+            // Its master to be will name it. (After a master's death the value is not valid anyway.)
+            let written = value.or(entry.behind.flatten());
+            self.scoped_ghosts.insert(lock, Ghost { between: moving, written });
         }
     }
 

@@ -50,6 +50,8 @@ pub struct Token {
     pub mode: Option<Mode>,
     pub master: Option<NodeId>,
     pub lock: Option<LockId>,
+    /// It may have the one or the other as its master: whoever it is will say so.
+    pub moving: Option<(NodeId, NodeId)>,
     pub asked: Option<Asked>,
     /// What others want of it.
     pub called: Option<Mode>,

@@ -286,6 +286,7 @@ impl Node {
                 mode: None,
                 master: None,
                 lock: None,
+                moving: None,
                 asked: None,
                 called: None,
                 giving: None,

@@ -104,6 +104,9 @@ impl Node {
         number: u64,
         value: Option<([u8; VALUE_BYTES], bool)>,
     ) {
+        if self.put_aside(from, &key, Message::Fetched { key, number, value }) {
+            return;
+        }
         let Some(spot) = self.spots.get_mut(&key) else { return };
         let is_asked = |reader: &Reader| reader.number == number && reader.writer == from;
         let reader = spot.readers.iter().position(is_asked).map(|at| spot.readers.remove(at));

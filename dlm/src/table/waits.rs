@@ -4,7 +4,7 @@
 //! all the time between.
 
 use super::Table;
-use crate::event::{Actor, LockId, Lockspace, Owner};
+use crate::event::{Actor, LockId, Lockspace, Owner, Transaction};
 use crate::flags::Flags;
 use crate::lock::{Lock, Pending, State};
 use crate::mode::Mode;
@@ -91,6 +91,11 @@ impl Table {
     /// Whose a lock is.
     pub fn owner_of(&self, lock: LockId) -> Option<Owner> {
         Some(self.locks[self.locks.find(lock.0)?].owner)
+    }
+
+    /// On whose behalf a lock was asked for.
+    pub fn transaction_of(&self, lock: LockId) -> Option<Transaction> {
+        Some(self.locks[self.locks.find(lock.0)?].transaction)
     }
 
     /// What a lock is about.

@@ -23,11 +23,14 @@ impl Node {
     pub(in crate::node) fn forget_scoped_masters(&mut self, ended: &[NodeId]) {
         let is_dead = |node: Option<NodeId>| node.is_some_and(|node| ended.contains(&node));
         self.hints.retain(|_, master| !ended.contains(master));
+        self.scoped_ghosts
+            .retain(|_, ghost| !ended.contains(&ghost.between.0) && !ended.contains(&ghost.between.1));
         self.scoped_names.retain(|(master, _), _| !ended.contains(master));
         for entry in self.scoped.values_mut() {
             if is_dead(entry.master) {
                 (entry.master, entry.at_master) = (None, None);
             }
+            entry.moving.take_if(|(one, other)| is_dead(Some(*one)) || is_dead(Some(*other)));
             if let Some(wait) = entry.wait.as_mut().filter(|wait| is_dead(wait.to)) {
                 wait.to = None;
             }
@@ -37,7 +40,7 @@ impl Node {
     /// What this node's users have whose master is gone.
     pub(in crate::node) fn scoped_orphans(&self) -> Vec<ScopedCopy> {
         let orphan = |(lock, entry): (&LockId, &ScopedLock)| {
-            let mode = entry.mode.filter(|_| entry.master.is_none())?;
+            let mode = entry.mode.filter(|_| entry.master.is_none() && entry.moving.is_none())?;
             Some(ScopedCopy {
                 key: entry.key,
                 lock: *lock,
@@ -77,7 +80,12 @@ impl Node {
         self.note_empty(key);
     }
 
-    fn place_scoped(&mut self, node: NodeId, copy: &ScopedCopy, mode: Mode) -> Option<Placed> {
+    pub(in crate::node) fn place_scoped(
+        &mut self,
+        node: NodeId,
+        copy: &ScopedCopy,
+        mode: Mode,
+    ) -> Option<Placed> {
         let ScopedCopy { key, lock, holder, transaction, scope, .. } = *copy;
         let scoped = Scoped { lock, holder, transaction, flags: Flags::NOQUEUE, scope };
         let ask =
@@ -112,24 +120,69 @@ impl Node {
         }
     }
 
+    /// The master wants to give a tree away.
+    pub(in crate::node) fn note_scoped_move(&mut self, from: NodeId, root: Key, to: NodeId) {
+        self.hints.remove(&root);
+        for entry in self.scoped.values_mut().filter(|entry| entry.key.root() == root) {
+            if entry.master == Some(from) {
+                if let Some(at_master) = entry.at_master.take() {
+                    self.scoped_names.remove(&(from, at_master));
+                }
+                (entry.master, entry.moving) = (None, entry.mode.map(|_| (from, to)));
+            }
+            if let Some(wait) = entry.wait.as_mut().filter(|wait| wait.to == Some(from)) {
+                wait.to = None;
+            }
+        }
+    }
+
+    /// Requests that wait are asked for where the tree is now.
+    pub(in crate::node) fn ask_new_scoped_master(&mut self, from: NodeId, root: Key) {
+        let waits = |entry: &ScopedLock| {
+            let is_here = entry.key.root() == root && entry.mode.is_none();
+            is_here && entry.wait.is_some_and(|wait| wait.to.is_none())
+        };
+        let waiting = self.scoped.iter().filter(|(_, entry)| waits(entry)).map(|(lock, _)| *lock);
+        for lock in waiting.collect::<Vec<_>>() {
+            self.note_hint(&root, from);
+            self.send_scoped(lock);
+        }
+    }
+
+    /// A lock as its master has it, for the next one.
+    pub(in crate::node) fn scoped_copy(
+        &self,
+        key: Key,
+        lock: LockId,
+        at_master: LockId,
+        value: Value,
+    ) -> Option<ScopedCopy> {
+        let holder = self.table.owner_of(at_master)?.holder;
+        let transaction = self.table.transaction_of(at_master)?;
+        let (mode, scope) = (self.table.mode_of(at_master)?, self.table.scope_of(at_master)?);
+        Some(ScopedCopy { key, lock, holder, transaction, mode, scope, wanted: None, value })
+    }
+
     fn scoped_placed(&mut self, from: NodeId, placed: &Placed) {
         let Placed { key, lock, at_master, mode } = *placed;
         let floor = self.users.last_token();
         let is_lost = |entry: &&mut ScopedLock| entry.mode.is_some() && entry.master.is_none();
         let Some(entry) = self.scoped.get_mut(&lock).filter(is_lost) else {
-            let (mode, scope, value) = (None, None, None);
+            let (mode, scope, value) =
+                (None, None, self.scoped_ghosts.remove(&lock).and_then(|ghost| ghost.written));
             return self.post(from, Message::Drop(Drop { key, lock: at_master, mode, scope, value, floor }));
         };
-        (entry.master, entry.at_master) = (Some(from), Some(at_master));
-        let (is_behind, wait, had) = (std::mem::take(&mut entry.is_behind), entry.wait, entry.mode);
+        (entry.master, entry.at_master, entry.moving) = (Some(from), Some(at_master), None);
+        let (behind, wait, had) = (entry.behind.take(), entry.wait, entry.mode);
         self.scoped_names.insert((from, at_master), lock);
         let scope = self.users.scope_of(lock);
-        if let (true, Some(had), Some(scope)) = (is_behind, had, scope) {
-            self.scoped_lowered(lock, had, scope, None);
+        if let (Some(written), Some(had), Some(scope)) = (behind, had, scope) {
+            self.scoped_lowered(lock, had, scope, written);
         }
         let Some(wait) = wait else { return };
         match scope {
-            Some(scope) if had != Some(mode) && wait.ask.mode == mode => {
+            // (Something was given up since the death, or during the move: then the ask was never sent, and the mode is an older one.)
+            Some(scope) if behind.is_none() && had != Some(mode) && wait.ask.mode == mode => {
                 self.scoped_asks.remove(&wait.ask.tag);
                 let value = self.users.value_of(lock).unwrap_or(Value::NEW);
                 let value = Value { is_valid: false, ..value };
