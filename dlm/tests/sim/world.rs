@@ -2,10 +2,12 @@
 //!
 //! Invariant: messages of one node to another arrive in their order; views arrive at each node in theirs. All chance comes from the seed.
 
+mod orphans;
+
 use crate::oracle::Oracle;
 use crate::users::{Doing, GUARDED, Orphan, User};
 use base::{Epoch, Incarnation, NodeId, Prng, Time};
-use dlm::node::{Config, Effect, Event, Member, MemberState};
+use dlm::node::{Config, Effect, Event, Member, MemberState, Remaster};
 use dlm::{Effect as Told, Envelope, Key, Node, Owner};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -20,13 +22,15 @@ const STEPS_MAX: usize = 400_000;
 pub struct Plan {
     pub nodes: u32,
     pub faults: u32,
+    /// How often a node is STALLED: it does nothing for a while, nobody declares it DOWN, and it goes on in the same life.
+    pub stalls: u32,
     /// Tokens and trees that a node keeps unused.
     pub idle_max: usize,
 }
 
 impl Default for Plan {
     fn default() -> Plan {
-        Plan { nodes: 3, faults: 0, idle_max: 3 }
+        Plan { nodes: 3, faults: 0, stalls: 0, idle_max: 3 }
     }
 }
 
@@ -58,6 +62,23 @@ enum Happening {
     Declared(NodeId),
     Fenced(NodeId),
     Returns(NodeId),
+    Stalls {
+        node: NodeId,
+        length: u64,
+    },
+    GoesOn(NodeId),
+}
+
+impl Happening {
+    /// The node that must be awake for it.
+    fn needs(&self) -> Option<NodeId> {
+        match self {
+            Happening::Arrives { to, .. } | Happening::View { to, .. } => Some(*to),
+            Happening::UserActs { node, .. } | Happening::Vanishes { node, .. } => Some(*node),
+            Happening::Tick(node) => Some(*node),
+            _ => None,
+        }
+    }
 }
 
 struct Machine {
@@ -69,6 +90,8 @@ struct Machine {
     runs: bool,
     is_cut: bool,
     last_tick: Option<Time>,
+    /// What has come since it is STALLED.
+    stalled: Option<VecDeque<Happening>>,
 }
 
 pub struct World {
@@ -116,13 +139,19 @@ impl World {
             let when = 1_000 + world.prng.below(BUSY - 2_000);
             world.later(when, Happening::Dies { node, is_cut });
         }
+        for _ in 0..plan.stalls {
+            let node = NodeId(1 + world.prng.below(u64::from(plan.nodes)) as u32);
+            let (when, length) = (world.prng.below(BUSY), 200 + world.prng.below(6_000));
+            world.later(when, Happening::Stalls { node, length });
+        }
         world
     }
 
-    /// What the oracle has looked at: grants, those below roots, with scopes, ranges that grew, values, those beside writers; and adoptions.
-    pub fn counted(&self) -> [u64; 7] {
+    /// What the oracle has looked at: grants, those below roots, with scopes, ranges that grew, values, those beside writers; adoptions, moves of trees.
+    pub fn counted(&self) -> [u64; 8] {
         let seen = &self.oracle;
         let grants = [seen.grants, seen.grants_below_roots];
+        let moves = self.machines.values().map(|machine| machine.node.trees_taken()).sum();
         let scoped = [seen.scoped_grants, seen.grown_ranges];
         [
             grants[0],
@@ -132,6 +161,7 @@ impl World {
             seen.values_read,
             seen.values_beside_writers,
             self.adopted,
+            moves,
         ]
     }
 
@@ -164,12 +194,26 @@ impl World {
             trees_idle_max: self.plan.idle_max,
             guarded: BTreeSet::from([GUARDED]),
             lease: Duration::from_nanos(LEASE),
+            remaster: Remaster {
+                asks_min: 5,
+                halved: Duration::from_nanos(8_000),
+                watched: Duration::from_nanos(300),
+                rests: Duration::from_nanos(2_000),
+            },
         };
         let users = (0..USERS).map(|holder| User::new(node, u64::from(node.0) * 100 + holder)).collect();
         let core = Node::new(config).unwrap();
         let orphans = Vec::new();
-        let machine =
-            Machine { node: core, life, users, orphans, runs: true, is_cut: false, last_tick: None };
+        let machine = Machine {
+            node: core,
+            life,
+            users,
+            orphans,
+            runs: true,
+            is_cut: false,
+            last_tick: None,
+            stalled: None,
+        };
         self.machines.insert(node, machine);
         self.members.insert(node, Member { node, life, state: MemberState::Alive });
         for user in 0..USERS as usize {
@@ -221,7 +265,26 @@ impl World {
     }
 
     fn happen(&mut self, happening: Happening) -> Result<(), String> {
+        let machine = happening.needs().and_then(|node| self.machines.get_mut(&node));
+        if let Some(stalled) = machine.and_then(|machine| machine.stalled.as_mut()) {
+            stalled.push_back(happening);
+            return Ok(());
+        }
         match happening {
+            Happening::Stalls { node, length } => {
+                let machine = self.machines.get_mut(&node).filter(|machine| machine.runs);
+                if let Some(machine) = machine.filter(|machine| machine.stalled.is_none()) {
+                    machine.stalled = Some(VecDeque::new());
+                    self.note(format!("{node} is stalled"));
+                    self.later(length, Happening::GoesOn(node));
+                }
+                Ok(())
+            }
+            Happening::GoesOn(node) => {
+                let machine = self.machines.get_mut(&node);
+                let missed = machine.and_then(|machine| machine.stalled.take()).unwrap_or_default();
+                missed.into_iter().try_for_each(|happening| self.happen(happening))
+            }
             Happening::Arrives { to, envelope } => {
                 let is_cut = |node: &NodeId| self.machines.get(node).is_none_or(|m| m.is_cut);
                 if is_cut(&to) || is_cut(&envelope.from) {
@@ -327,56 +390,6 @@ impl World {
         self.oracle.asks(now, key, owner, &event, tag);
         self.note(format!("{node} user {event:?}"));
         self.show(node, Event::User(event))
-    }
-
-    /// A user's process ends.
-    fn vanishes(&mut self, node: NodeId, user: usize) -> Result<(), String> {
-        self.last_tag += 1;
-        let running = self.machines.get_mut(&node).filter(|machine| machine.runs && !machine.is_cut);
-        let Some(machine) = running.filter(|m| m.users[user].doing != Doing::Nothing) else {
-            return Ok(());
-        };
-        let gone = machine.users[user].clone();
-        let left = machine.users[user].vanish(u64::from(node.0) * 100_000 + self.last_tag);
-        machine.orphans.extend(left);
-        self.oracle.vanishes(self.now, gone.key.unwrap(), gone.owner, left.is_some());
-        for (key, ..) in &gone.above {
-            self.oracle.vanishes(self.now, *key, gone.owner, false);
-        }
-        self.note(format!("{node} {gone:?} vanishes, {left:?}"));
-        self.show(node, Event::User(dlm::Event::Gone(dlm::Gone::Holder(gone.owner))))?;
-        let pause = 1 + self.prng.below(1_500);
-        self.later(pause, Happening::UserActs { node, user });
-        if left.is_some() {
-            let length = 500 + self.prng.below(8_000);
-            self.later(length, Happening::Purges(gone.owner));
-        }
-        Ok(())
-    }
-
-    /// Somebody, anywhere, has an orphan taken away that nobody has adopted.
-    fn purges(&mut self, owner: Owner) -> Result<(), String> {
-        let running = self.machines.iter().filter(|(_, machine)| machine.runs && !machine.is_cut);
-        let nodes: Vec<NodeId> = running.map(|(node, _)| *node).collect();
-        let is_there = |node: &NodeId| self.machines[node].orphans.iter().any(|o| o.owner == owner);
-        if !nodes.iter().any(is_there) {
-            return Ok(());
-        }
-        let from = nodes[self.prng.below(nodes.len() as u64) as usize];
-        self.note(format!("{from} purges {owner:?}"));
-        self.later(3_000, Happening::Purges(owner));
-        self.show(from, Event::User(dlm::Event::Gone(dlm::Gone::OrphansOf(owner))))
-    }
-
-    fn orphan_purged(&mut self, node: NodeId, owner: Owner, lock: dlm::LockId) {
-        let Some(machine) = self.machines.get_mut(&node) else { return };
-        if let Some(at) = machine.orphans.iter().position(|o| o.owner == owner && o.lock == lock) {
-            // A conversion that ends with its user says so with the same words: the lock is still there then.
-            if machine.node.users().place_of(lock).is_none() {
-                let orphan = machine.orphans.remove(at);
-                self.oracle.vanishes(self.now, orphan.key, owner, false);
-            }
-        }
     }
 
     fn show(&mut self, to: NodeId, event: Event) -> Result<(), String> {
