@@ -220,6 +220,26 @@ pub enum Event {
         /// Why.
         why: Refusal,
     },
+    /// What waits with AWAIT is granted, in this mode and scope, by whoever decides. It goes with all that is granted here.
+    Allow {
+        /// The lock.
+        lock: LockId,
+        /// The mode.
+        mode: Mode,
+        /// What it is about.
+        scope: Scope,
+        /// The fencing token; 0: the table's next one.
+        token: u64,
+        /// The resource's value.
+        value: Value,
+    },
+    /// What waits with AWAIT is refused.
+    Deny {
+        /// The lock.
+        lock: LockId,
+        /// Why.
+        why: Refusal,
+    },
     /// What the resource's value is, as its new master has found out. Nothing if there is no such resource.
     Value {
         /// Where the name is.

@@ -47,6 +47,13 @@ impl Flags {
     pub const GUARD: Flags = Flags(0x100_0000);
     /// (ours) Conversion: while it waits, other conversions pass it as if it were not there. New requests stand behind it all the same.
     pub const YIELD: Flags = Flags(0x200_0000);
+    /// (ours) The table does not grant it: somebody else decides, see [`crate::Event::Allow`] and [`crate::Event::Deny`].
+    pub const AWAIT: Flags = Flags(0x400_0000);
+
+    /// These without `other`.
+    pub const fn without(self, other: Flags) -> Flags {
+        Flags(self.0 & !other.0)
+    }
 
     /// True if all of `other` is set.
     pub const fn has(self, other: Flags) -> bool {

@@ -13,6 +13,7 @@ mod event;
 mod extents;
 mod flags;
 mod handle;
+mod key;
 mod lock;
 mod message;
 pub mod mode;
@@ -34,8 +35,9 @@ pub use event::{
 };
 pub use flags::Flags;
 pub use handle::{Handle, Lock, Locking};
+pub use key::{Branch, Key};
 pub use lock::State;
-pub use message::{Ask, Copy, Drop, Envelope, Key, Message, Report, Search};
+pub use message::{Ask, Copy, Drop, Envelope, Message, Placed, Report, Scoped, ScopedCopy, Search};
 pub use mode::{Mode, ModeSet};
 pub use name::{NAME_BYTES_MAX, Name};
 pub use node::Node;

@@ -3,21 +3,14 @@
 //! Invariant: messages of one node to another arrive once and in their order, while both lives last (the fabric sees to it). Each carries the
 //! era in which it was sent ([`Envelope`]).
 
-use crate::event::{LockId, Lockspace, Refusal, VALUE_BYTES};
+use crate::event::{LockId, Refusal, Transaction, VALUE_BYTES};
+use crate::flags::Flags;
+pub use crate::key::Key;
 use crate::mode::Mode;
-use crate::name::Name;
+use crate::policy::Scope;
 use crate::resource::Value;
 use crate::table::Edge;
 use base::{Epoch, Incarnation, NodeId};
-
-/// A resource tree: its root.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Key {
-    /// The lockspace.
-    pub lockspace: Lockspace,
-    /// The root's name.
-    pub name: Name,
-}
 
 /// A message and who sent it when.
 #[derive(Clone, Debug, PartialEq)]
@@ -46,6 +39,25 @@ pub struct Ask {
     pub holds: Option<LockId>,
     /// Refuse it if somebody really uses what is in its way, or waits before it.
     pub tries: bool,
+    /// The value block will be read under a mode beside which others may write it: it must be what it is at some moment from now on.
+    pub reads: bool,
+    /// A user's lock on a resource with scopes: nothing of the node's, and `holds` is that lock at the master.
+    pub scoped: Option<Scoped>,
+}
+
+/// What a master must know of one user's request on a resource with scopes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Scoped {
+    /// The lock in its node's own table.
+    pub lock: LockId,
+    /// The owner, on the asker's node.
+    pub holder: u64,
+    /// On whose behalf.
+    pub transaction: Transaction,
+    /// The flags of the request or conversion.
+    pub flags: Flags,
+    /// About what.
+    pub scope: Scope,
 }
 
 /// What a node gives back of its token.
@@ -57,6 +69,8 @@ pub struct Drop {
     pub lock: LockId,
     /// The mode that it keeps; `None`: nothing.
     pub mode: Option<Mode>,
+    /// The scope that it keeps, if it was not about the whole.
+    pub scope: Option<Scope>,
     /// The value block, if it was changed, and whether it is valid.
     pub value: Option<([u8; VALUE_BYTES], bool)>,
     /// The largest fencing token that this node has given.
@@ -74,13 +88,51 @@ pub struct Copy {
     pub value: Value,
 }
 
+/// A user's lock on a resource with scopes, as its node knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ScopedCopy {
+    /// Of what.
+    pub key: Key,
+    /// The lock in its node's own table.
+    pub lock: LockId,
+    /// Its owner, on that node.
+    pub holder: u64,
+    /// On whose behalf.
+    pub transaction: Transaction,
+    /// The mode; while a conversion is under way the holder relies only on what this and `wanted` have in common.
+    pub mode: Mode,
+    /// About what.
+    pub scope: Scope,
+    /// The mode of a conversion under way.
+    pub wanted: Option<Mode>,
+    /// The value block as this node has seen it last.
+    pub value: Value,
+}
+
+/// Where a lock with a scope is in the table of its new master.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Placed {
+    /// Of what.
+    pub key: Key,
+    /// The lock in its node's own table.
+    pub lock: LockId,
+    /// The lock at the master.
+    pub at_master: LockId,
+    /// Its mode: that of a conversion under way, if the dead master must have granted it.
+    pub mode: Mode,
+}
+
 /// What a node tells the owner of partitions in a new era.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Report {
     /// Trees that it is the master of.
     pub masters: Vec<Key>,
+    /// Trees that it has given away, and to whom: nobody has confirmed that yet.
+    pub handed: Vec<(Key, NodeId)>,
     /// Its tokens whose master is gone.
     pub orphans: Vec<Copy>,
+    /// Its users' locks on resources with scopes whose master is gone.
+    pub scoped: Vec<ScopedCopy>,
     /// The largest fencing token that it has given or seen.
     pub floor: u64,
     /// More reports of this era follow.
@@ -167,6 +219,8 @@ pub enum Message {
         lock: LockId,
         /// The mode that it has now.
         mode: Mode,
+        /// What it is about.
+        scope: Scope,
         /// A fencing token larger than any before.
         token: u64,
         /// The value block.
@@ -196,6 +250,8 @@ pub enum Message {
         lock: LockId,
         /// What is wanted.
         mode: Mode,
+        /// About what.
+        scope: Scope,
         /// Say `InUse` if you cannot give way now.
         tries: bool,
     },
@@ -206,8 +262,31 @@ pub enum Message {
         /// The mode that is wanted.
         mode: Mode,
     },
+    /// Master to a holder that may change the value block: what is it now?
+    Fetch {
+        /// Of what.
+        key: Key,
+        /// Your token.
+        lock: LockId,
+        /// The master's number for this.
+        number: u64,
+    },
+    /// Holder to master.
+    Fetched {
+        /// Of what.
+        key: Key,
+        /// The master's number for this.
+        number: u64,
+        /// The value block, if it was changed since the master saw it, and whether it is valid.
+        value: Option<([u8; VALUE_BYTES], bool)>,
+    },
     /// Holder to master.
     Drop(Drop),
+    /// To a node: take the orphans of one of its holders away, or all that it has.
+    Purge {
+        /// Whose; `None`: all.
+        holder: Option<u64>,
+    },
     /// To the asker: I am not the master.
     NotMaster {
         /// The ask.
@@ -229,12 +308,71 @@ pub enum Message {
     },
     /// About deadlocks.
     Search(Search),
+    /// Master to holders: I want to give the tree away. Say nothing more to me about it until you are told who has it.
+    Moving {
+        /// The tree.
+        key: Key,
+        /// Who shall have it.
+        to: NodeId,
+        /// The master's number for this.
+        number: u64,
+    },
+    /// Holder to master.
+    Noted {
+        /// The tree.
+        key: Key,
+        /// The master's number for this.
+        number: u64,
+    },
+    /// Master to the new one: what each node has.
+    Tree {
+        /// The tree.
+        key: Key,
+        /// Tokens.
+        tokens: Vec<(NodeId, Copy)>,
+        /// Users' locks with scopes.
+        scoped: Vec<(NodeId, ScopedCopy)>,
+        /// All who must be told.
+        nodes: Vec<NodeId>,
+        /// The largest fencing token given.
+        floor: u64,
+        /// More messages of it follow.
+        more: bool,
+    },
+    /// New master to directory: I have it.
+    Took {
+        /// The tree.
+        key: Key,
+    },
+    /// Directory to new master: I know.
+    Confirmed {
+        /// The tree.
+        key: Key,
+    },
+    /// New master to the former one: forget it.
+    Taken {
+        /// The tree.
+        key: Key,
+    },
+    /// New master, or one that stays, to holders: your locks of it are known here by these.
+    Moved {
+        /// The tree.
+        key: Key,
+        /// Tokens.
+        tokens: Vec<(Key, LockId)>,
+        /// Users' locks with scopes.
+        scoped: Vec<Placed>,
+        /// More messages of it follow.
+        more: bool,
+    },
     /// To every owner of partitions, in a new era.
     Report(Report),
     /// Owner to all: my partitions serve; and these tokens of yours are known here by these locks.
     Recovered {
         /// Trees that have a new master: the sender.
         trees: Vec<(Key, LockId)>,
+        /// Your users' locks with scopes on them.
+        scoped: Vec<Placed>,
         /// This was the last: all is said of this era.
         done: bool,
     },

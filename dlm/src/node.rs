@@ -12,6 +12,7 @@
 //! Invariants: a token's mode as its holder knows it is never stronger than at its master: it is lowered here first and raised there first. So
 //! whatever copies survive are compatible with each other. A tree has one master in one era.
 
+mod asks;
 mod canary;
 mod cluster;
 mod detector;
@@ -20,23 +21,31 @@ mod directory;
 pub(crate) mod fingerprint;
 mod master;
 mod recovery;
+mod remaster;
+mod scoped;
 mod tokens;
+mod trees;
 mod users;
+mod values;
 
+pub use asks::Remaster;
 pub use canary::Canary;
 pub use cluster::{Member, MemberState, PARTITIONS, partition};
 
 use crate::error::Error;
 use crate::event::{self, LockId, Lockspace};
 use crate::message::{Envelope, Key, Message};
+use crate::policy::Scope;
 use crate::table::{Table, first_token};
 use base::{Epoch, Incarnation, NodeId, Time};
 use canary::sings;
 use cluster::Cluster;
 use detector::Detector;
 use directory::Directory;
-use master::Tree;
+use master::{Spot, Tree};
 use recovery::Recovery;
+use remaster::Cargo;
+use scoped::{Ghost, ScopedLock};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 use tokens::Token;
@@ -58,6 +67,8 @@ pub struct Config {
     pub guarded: BTreeSet<Lockspace>,
     /// After so long a node that was declared DOWN can touch nothing any more.
     pub lease: Duration,
+    /// When a tree goes to another node.
+    pub remaster: Remaster,
 }
 
 /// What a node is told.
@@ -103,13 +114,24 @@ pub struct Node {
     wards: BTreeMap<LockId, Key>,
     last_ward: u64,
     last_tag: u64,
+    last_fetch: u64,
     idle: BTreeSet<(u64, Key)>,
     last_idle: u64,
+    scoped: BTreeMap<LockId, ScopedLock>,
+    scoped_ghosts: BTreeMap<LockId, Ghost>,
+    scoped_asks: BTreeMap<u64, LockId>,
+    scoped_names: BTreeMap<(NodeId, LockId), LockId>,
+    scoped_deadlines: BTreeSet<(Time, LockId)>,
+    hints: BTreeMap<Key, NodeId>,
     directory: Directory,
     trees: BTreeMap<Key, Tree>,
+    spots: BTreeMap<Key, Spot>,
     table: Table,
     token_locks: BTreeMap<LockId, Key>,
+    scoped_locks: BTreeMap<LockId, (Key, NodeId, LockId)>,
     empty: BTreeSet<(u64, Key)>,
+    arriving: BTreeMap<(NodeId, Key), Cargo>,
+    trees_taken: u64,
     recovery: Recovery,
     /// Messages to this node itself, and of eras to come.
     inbox: VecDeque<Envelope>,
@@ -135,12 +157,23 @@ impl Node {
             wards: BTreeMap::new(),
             last_ward: 0,
             last_tag: 0,
+            last_fetch: 0,
             idle: BTreeSet::new(),
             last_idle: 0,
+            scoped: BTreeMap::new(),
+            scoped_ghosts: BTreeMap::new(),
+            scoped_asks: BTreeMap::new(),
+            scoped_names: BTreeMap::new(),
+            scoped_deadlines: BTreeSet::new(),
+            hints: BTreeMap::new(),
             directory: Directory::default(),
             trees: BTreeMap::new(),
+            spots: BTreeMap::new(),
             token_locks: BTreeMap::new(),
+            scoped_locks: BTreeMap::new(),
             empty: BTreeSet::new(),
+            arriving: BTreeMap::new(),
+            trees_taken: 0,
             recovery: Recovery::default(),
             inbox: VecDeque::new(),
             early: Vec::new(),
@@ -169,12 +202,14 @@ impl Node {
     pub fn next_deadline(&self) -> Option<Time> {
         let held = self.recovery.held_until();
         let look_at = self.detector.look_at();
-        [self.users.next_deadline(), self.table.next_deadline(), held, look_at].into_iter().flatten().min()
+        let scoped = self.scoped_deadlines.first().map(|(due, _)| *due);
+        let tables = [self.users.next_deadline(), self.table.next_deadline()];
+        tables.into_iter().chain([held, look_at, scoped]).flatten().min()
     }
 
     /// The trees that this node is master of.
     pub fn mastered(&self) -> impl Iterator<Item = Key> + '_ {
-        self.trees.iter().filter(|(_, tree)| !tree.is_leaving).map(|(key, _)| *key)
+        self.trees.iter().filter(|(_, tree)| !tree.is_leaving && tree.handed.is_none()).map(|(key, _)| *key)
     }
 
     /// The last era that this node knows.
@@ -185,6 +220,11 @@ impl Node {
     /// The node in whose directory a tree is looked up.
     pub fn directory_of(&self, key: &Key) -> Option<NodeId> {
         self.cluster.owner(partition(key))
+    }
+
+    /// The life of a node that lives, as far as this one knows: what is sent to the node is for that life alone.
+    pub fn life_of(&self, node: NodeId) -> Option<Incarnation> {
+        self.cluster.life(node)
     }
 
     /// All nodes that live, as far as this one knows.
@@ -199,15 +239,16 @@ impl Node {
 
     /// What this node knows of a tree, as text: for whoever looks into why somebody waits.
     pub fn describe(&self, key: &Key) -> String {
-        let place = (key.lockspace, key.name);
-        let users = self.users.locks().filter(|lock| (lock.lockspace, lock.name) == place);
+        let users = self.users.locks().filter(|lock| self.users.key_of(lock.lock) == Some(*key));
         format!(
-            "token {:?}\ntree {:?}\nusers {:#?}\nentry {:?}, lost {}",
+            "token {:?}\nscoped {:?}\ntree {:?}\nspot {:?}\nusers {:#?}\nentry {:?}, lost {}",
             self.tokens.get(key),
-            self.trees.get(key),
+            self.scoped_of(key),
+            self.trees.get(&key.root()),
+            self.spots.get(key),
             users.collect::<Vec<_>>(),
-            self.directory.entries.get(key),
-            self.recovery.lost.contains(key),
+            self.directory.entries.get(&key.root()),
+            self.recovery.lost.contains(&key.root()),
         )
     }
 
@@ -220,6 +261,7 @@ impl Node {
         self.users.handle(self.now, event::Event::Tick, &mut effects);
         self.tell_users(effects);
         self.settle_all();
+        self.scoped_tick();
         self.master(event::Event::Tick);
         self.release_held();
         self.look_for_long_waits();
@@ -246,6 +288,10 @@ impl Node {
         let Envelope { from, life, era, message } = envelope;
         match message {
             Message::Lookup(ask) => self.lookup(from, life, ask),
+            // (Whoever asked this node itself would not ask again if the new master died.)
+            Message::Ask(ask) if self.is_handed(&ask.key) => {
+                self.post(from, Message::NotMaster { tag: ask.tag, key: ask.key });
+            }
             Message::Ask(ask) => self.asked(from, ask),
             Message::Forward { from: asker, life, ask } => {
                 if self.is_current(&ask.key, era) && self.cluster.is_live_life(asker, life) {
@@ -256,15 +302,21 @@ impl Node {
             Message::Released { key } if self.is_current(&key, era) => self.released(key),
             Message::Yours { .. } | Message::Released { .. } => {}
             Message::Queued { tag, key } => self.queued(from, tag, key),
-            Message::Granted { tag, key, lock, mode, token, value } => {
-                self.granted(from, tag, key, tokens::Given { lock, mode, token, value });
+            Message::Granted { tag, key, lock, mode, scope, token, value } => {
+                self.granted(from, tag, key, tokens::Given { lock, mode, scope, token, value });
             }
             Message::Denied { tag, key, why } => self.denied(tag, key, why),
             Message::Cancel { tag, key } => self.cancel_ask(from, tag, key),
-            Message::Callback { key, lock, mode, tries } => self.callback(from, key, lock, mode, tries),
+            Message::Callback { key, lock, mode, scope: Scope::Plain, tries } => {
+                self.callback(from, key, lock, mode, tries);
+            }
+            Message::Callback { lock, mode, scope, .. } => self.scoped_callback(from, lock, mode, scope),
             Message::InUse { key, mode } => self.in_use(from, key, mode),
             Message::Drop(_) if sings!(self, LosesADrop) && era < self.cluster.era() => {}
+            Message::Fetch { key, lock, number } => self.fetch(from, key, lock, number),
+            Message::Fetched { key, number, value } => self.fetched(from, key, number, value),
             Message::Drop(drop) => self.dropped(from, &drop),
+            Message::Purge { holder } => self.purge_orphans(holder),
             Message::NotMaster { tag, key } => self.not_master(from, tag, key),
             Message::Release { key, floor } => self.release(from, key, floor),
             Message::Search(search) if era == self.cluster.era() => self.search(from, search),
@@ -272,8 +324,28 @@ impl Node {
             Message::Report(report) if era == self.cluster.era() || sings!(self, CountsOldReports) => {
                 self.report(from, report);
             }
+            Message::Moving { key, to, number } => self.note_move(from, key, to, number),
+            Message::Noted { key, number } => self.noted(from, key, number),
+            Message::Tree { key, tokens, scoped, nodes, floor, more } => {
+                self.tree_comes(from, key, Cargo { tokens, scoped }, floor);
+                if !more {
+                    self.take_over(from, key, &nodes);
+                }
+            }
+            Message::Took { key } => self.took(from, key),
+            Message::Confirmed { key } => self.confirmed(key),
+            Message::Taken { key } => self.taken(from, key),
+            Message::Moved { key, tokens, scoped, more } => {
+                self.moved(from, &tokens, &scoped);
+                if !more {
+                    self.ask_new_master(from, key);
+                }
+            }
             Message::Report(_) => {}
-            Message::Recovered { trees, done } => self.recovered(from, era, &trees, done),
+            Message::Recovered { trees, scoped, done } => {
+                self.recovered(from, era, &trees, done);
+                self.scoped_recovered(from, era, &scoped, done);
+            }
         }
     }
 

@@ -5,6 +5,7 @@
 
 use crate::event::{Lockspace, VALUE_BYTES};
 use crate::extents::Extents;
+use crate::key::Branch;
 use crate::lock::State;
 use crate::mode::{Mode, ModeSet};
 use crate::name::Name;
@@ -75,6 +76,8 @@ pub struct Resource {
     pub parent: u32,
     pub children: u32,
     pub depth: u8,
+    /// Where it is below its root.
+    pub branch: Branch,
     pub policy: Policy,
     pub granted: Chain<QUEUE>,
     pub converting: Chain<QUEUE>,

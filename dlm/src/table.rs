@@ -91,6 +91,18 @@ impl Table {
             Event::Cancel { tag, owner, lock } => self.cancel(tag, owner, lock, effects),
             Event::Gone(gone) => self.gone(gone, effects),
             Event::Victim { lock, wait, why } => self.victim(lock, wait, why, effects),
+            Event::Allow { lock, mode, scope, token, value } => {
+                // Another one may have been given meanwhile; this lock's is the one that its master has given.
+                let last = self.last_token;
+                self.last_token = if token == 0 { last } else { token - 1 };
+                self.allow(lock, mode, scope, value, effects);
+                self.lift(last);
+            }
+            Event::Deny { lock, why } => {
+                if let Some(lock) = self.locks.find(lock.0) {
+                    self.give_up(lock, why, effects);
+                }
+            }
             Event::Value { lockspace, name, value } => self.set_value(lockspace, name, value),
             Event::Epoch(epoch) => self.lift(first_token(epoch)),
             Event::Floor(token) => self.lift(token),

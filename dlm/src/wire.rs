@@ -11,6 +11,7 @@
 //! Invariant: what decodes is within the limits, and a name is made by [`crate::Name::new`] alone; everything else is an [`Error::Wire`], whoever
 //! sent it. Nothing is allocated that the bytes which came do not pay for.
 
+mod bulk;
 mod reader;
 mod records;
 mod search;

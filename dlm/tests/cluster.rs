@@ -21,6 +21,7 @@ fn config(node: u32, life: u64) -> Config {
         trees_idle_max: 1_000,
         guarded: BTreeSet::new(),
         lease: Duration::from_secs(1),
+        remaster: dlm::node::Remaster::default(),
     }
 }
 

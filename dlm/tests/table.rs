@@ -181,6 +181,18 @@ fn a_resource_stays_while_something_is_below_it() {
     assert_eq!(bench.table.resource_count(), 0);
 }
 
+/// A panic that the simulation has found: the index of the child is smaller than its parent's, and takes the parent with it.
+#[test]
+fn a_parent_goes_with_its_child_whatever_their_places() {
+    let mut bench = Bench::new();
+    let first = bench.lock(2, "first", Mode::EX);
+    let root = bench.lock(1, "root", Mode::CR);
+    bench.unlock(&first, Flags::NONE, None);
+    granted(&bench.below(&root, "child", Mode::CR)).unwrap();
+    bench.tell(Event::Gone(Gone::Holder(root.owner)));
+    assert_eq!((bench.table.lock_count(), bench.table.resource_count()), (0, 0));
+}
+
 #[test]
 fn trees_have_at_most_eight_storeys() {
     let mut bench = Bench::new();

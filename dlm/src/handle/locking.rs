@@ -31,7 +31,7 @@ const REUSABLE: Flags = Flags(Flags::NOQUEUE.0 | Flags::NODLCKWT.0);
 
 impl<'a> Locking<'a> {
     pub(super) fn new(handle: &'a Handle, space: Lockspace, name: Name, mode: Mode, flags: Flags) -> Self {
-        let key = Key { lockspace: space, name };
+        let key = Key::new(space, name);
         Locking { handle, key, mode, flags, transaction: Transaction(0), within: None, tag: None }
     }
 

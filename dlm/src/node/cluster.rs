@@ -65,6 +65,16 @@ impl Cluster {
         self.live.get(&node) == Some(&life)
     }
 
+    /// True if some life of the node is UP or STALLED.
+    pub fn is_live(&self, node: NodeId) -> bool {
+        self.live.contains_key(&node)
+    }
+
+    /// The life of a node that is UP or STALLED.
+    pub fn life(&self, node: NodeId) -> Option<Incarnation> {
+        self.live.get(&node).copied()
+    }
+
     /// All that live.
     pub fn live(&self) -> Vec<NodeId> {
         self.live.keys().copied().collect()

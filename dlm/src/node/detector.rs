@@ -17,6 +17,7 @@
 //! time between, and a circle of such edges was there as a whole at the end of the first. Who does not answer hides circles, and makes none.
 
 use super::users::NOWHERE;
+use super::values::Parked;
 use super::{Node, canary::sings};
 use crate::deadlock::{Cycle, Sighting, cycles};
 use crate::event::{Actor, Event, LockId, Owner, Refusal};
@@ -253,8 +254,8 @@ impl Node {
     /// Whom a user's lock waits for. The ward's grant stands for a token that the node has not; its wait, for one that it gives back: that
     /// holds up new requests only.
     fn user_edges(&self, lock: LockId) -> Vec<Edge> {
-        let Some((lockspace, name)) = self.users.place_of(lock) else { return Vec::new() };
-        let (me, key) = (self.me(), Key { lockspace, name });
+        let Some(key) = self.users.key_of(lock) else { return Vec::new() };
+        let me = self.me();
         let edges = self.users.edges_of_lock(lock, false).into_iter();
         let seen = |edge: Edge| match (edge.blocker, edge.held) {
             (Actor::Owner(Owner { node: NOWHERE, .. }), Held::Grant { .. }) => {
@@ -274,8 +275,8 @@ impl Node {
         let Some(asked) = token.asked else { return Vec::new() };
         let (blocker, held) =
             (Actor::Asker(self.me(), *key), Held::Grant { lock: PARKED, token: asked.ask.tag });
-        let edge = |event| {
-            let (waiter, wait) = (self.parked_actor(event)?, Self::parked_tag(event)?);
+        let edge = |parked: &Parked| {
+            let (waiter, wait) = (self.parked_actor(&parked.event)?, Self::parked_tag(&parked.event)?);
             Some(Edge { waiter, lock: PARKED, wait, blocker, held })
         };
         token.parked.iter().filter_map(edge).collect()

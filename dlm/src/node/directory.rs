@@ -23,16 +23,17 @@ impl Node {
             // The asker has an older view: its next one says whom to ask.
             return;
         }
-        let master = self.directory.entries.get(&ask.key).copied();
-        let is_orphan = self.recovery.lost.contains(&ask.key);
+        let root = ask.key.root();
+        let master = self.directory.entries.get(&root).copied();
+        let is_orphan = self.recovery.lost.contains(&root);
         if self.is_frozen(partition(&ask.key)) || is_orphan || (master.is_none() && self.is_held(&ask.key)) {
             self.directory.waiting.push((from, life, ask));
             return;
         }
         match master {
-            Some(master) if master != from => self.post(master, Message::Forward { from, life, ask }),
-            _ => {
-                self.directory.entries.insert(ask.key, from);
+            Some(master) => self.post(master, Message::Forward { from, life, ask }),
+            None => {
+                self.directory.entries.insert(root, from);
                 self.post(from, Message::Yours { key: ask.key, floor: self.directory.floor });
             }
         }

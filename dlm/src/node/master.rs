@@ -2,20 +2,23 @@
 //!
 //! ```text
 //!   (none) --Yours, recovery--> serves --empty for long--> leaving --Released--> (none)
-//!                                 ^                            |  asks wait, and are bounced at the end
-//!                                 +---- partition moved -------+
+//!                                                              |  asks wait, and are bounced at the end (also when the partition moves)
 //! ```
 //!
-//! Invariant: `holders` of a tree are the nodes that have a lock on it in the table, one each.
+//! Invariant: `holders` of a spot are the nodes that have a lock on it in the table, one each.
 
-use super::canary::sings;
-use super::{Node, partition};
+use super::Node;
+use super::asks::Asks;
+use super::remaster::Move;
+use super::scoped::ScopedHolder;
+use super::values::Reader;
 use crate::event::{Convert, Effect, Event, Grant, LockId, Owner, Refusal, Request, Transaction, Unlock};
 use crate::flags::Flags;
 use crate::message::{Ask, Drop, Key, Message};
 use crate::mode::Mode;
 use crate::policy::Scope;
-use base::NodeId;
+use crate::resource::Value;
+use base::{Epoch, NodeId};
 use std::collections::BTreeMap;
 
 /// The tag of what nobody waits for an answer to. Asks have larger ones.
@@ -35,13 +38,32 @@ pub struct Holder {
 /// A tree.
 #[derive(Clone, Debug, Default)]
 pub struct Tree {
-    pub holders: BTreeMap<NodeId, Holder>,
+    /// Its resources that somebody has something of.
+    pub spots: u32,
     pub is_leaving: bool,
+    /// The era in which the directory was asked to forget it.
+    pub left_in: Epoch,
     /// Asks that wait for the tree to be left.
     pub waiting: Vec<(NodeId, Ask)>,
+    pub empty_since: Option<u64>,
+    pub asks: Asks,
+    pub moving: Option<Move>,
+    /// It is on its way to this node, or there: here is nothing of it.
+    pub handed: Option<NodeId>,
+    /// It came from this node, and the directory does not know yet.
+    pub taken_from: Option<NodeId>,
+}
+
+/// A resource of a tree: there while anything is in it.
+#[derive(Clone, Debug, Default)]
+pub struct Spot {
+    pub holders: BTreeMap<NodeId, Holder>,
     /// Asks that have overtaken their node's `Drop`.
     pub ahead: BTreeMap<NodeId, Ask>,
-    pub empty_since: Option<u64>,
+    /// Asks that wait for the value as it is at the one who may change it.
+    pub readers: Vec<Reader>,
+    /// Users' locks with scopes: by node, and by their name in its table.
+    pub scoped: BTreeMap<(NodeId, LockId), ScopedHolder>,
 }
 
 fn owner(node: NodeId) -> Owner {
@@ -52,49 +74,66 @@ impl Node {
     /// A node asks for a token.
     pub(super) fn asked(&mut self, from: NodeId, ask: Ask) {
         let is_held = self.is_held(&ask.key);
-        let Some(tree) = self.trees.get_mut(&ask.key) else {
+        let Some(tree) = self.trees.get_mut(&ask.key.root()) else {
             return self.post(from, Message::NotMaster { tag: ask.tag, key: ask.key });
         };
-        if tree.is_leaving {
+        if let Some(to) = tree.handed {
+            return self.pass_on(to, from, ask);
+        }
+        if tree.is_leaving || tree.moving.is_some() {
             return tree.waiting.push((from, ask));
         }
         if is_held {
             return self.recovery.hold(from, ask);
         }
+        if let Some(scoped) = ask.scoped {
+            self.scoped_asked(from, &ask, &scoped);
+            return self.count_ask(from, ask.key);
+        }
         // A node has one ask at a time.
-        tree.ahead.remove(&from);
-        let mut holder = tree.holders.get(&from).copied();
+        if let Some(spot) = self.spots.get_mut(&ask.key) {
+            spot.ahead.remove(&from);
+        }
+        let mut holder = self.holder(&ask.key, from);
         if holder.is_some_and(|holder| holder.tag == ask.tag) {
             return;
+        }
+        // One ask of a node at a time: what still reads is this one, come twice, or an earlier one.
+        if let Some(spot) = self.spots.get_mut(&ask.key) {
+            spot.readers.retain(|reader| reader.from != from);
         }
         if let Some(Holder { lock, wants: Some(_), .. }) = holder {
             // A node has one ask at a time: this wait is an earlier one, which came twice around a change of view.
             self.master(Event::Cancel { tag: NO_ANSWER, owner: owner(from), lock });
-            holder = self.trees.get(&ask.key).and_then(|tree| tree.holders.get(&from)).copied();
+            holder = self.holder(&ask.key, from);
         }
-        if let Some(tree) = self.trees.get_mut(&ask.key)
+        if let Some(spot) = self.spots.get_mut(&ask.key)
             && holder.is_some_and(|holder| ask.holds != Some(holder.lock))
         {
-            tree.ahead.insert(from, ask);
+            spot.ahead.insert(from, ask);
             return;
         }
-        let others = self.trees.get(&ask.key).into_iter().flat_map(|tree| tree.holders.values());
+        if ask.reads && self.fetch_first(from, ask) {
+            return;
+        }
+        let others = self.spots.get(&ask.key).into_iter().flat_map(|spot| spot.holders.values());
         let is_contended = others.into_iter().any(|holder| holder.wants.is_some());
         match holder {
             Some(holder) => self.convert_token(from, holder, &ask),
             None => {
                 let request = self.token_request(from, ask.tag, ask.key, ask.mode);
-                self.master(Event::Request(request));
+                self.master_about(Some(ask.key), Event::Request(request));
             }
         }
         if ask.tries {
             self.try_to_clear(from, &ask, is_contended);
         }
         self.note_empty(ask.key);
+        self.count_ask(from, ask.key);
     }
 
     fn convert_token(&mut self, from: NodeId, holder: Holder, ask: &Ask) {
-        if let Some(held) = self.trees.get_mut(&ask.key).and_then(|tree| tree.holders.get_mut(&from)) {
+        if let Some(held) = self.spots.get_mut(&ask.key).and_then(|spot| spot.holders.get_mut(&from)) {
             held.tag = ask.tag;
         }
         self.master(Event::Convert(Convert {
@@ -113,13 +152,14 @@ impl Node {
     /// The request that stands for a node's token.
     pub(super) fn token_request(&self, node: NodeId, tag: u64, key: Key, mode: Mode) -> Request {
         let is_guarded = self.config.guarded.contains(&key.lockspace);
+        let (lockspace, name) = key.flat();
         Request {
             tag,
             owner: owner(node),
             transaction: Transaction(0),
-            lockspace: key.lockspace,
+            lockspace,
             parent: None,
-            name: key.name,
+            name,
             mode,
             scope: Scope::Plain,
             flags: if is_guarded { Flags::GUARD } else { Flags::NONE },
@@ -129,8 +169,8 @@ impl Node {
 
     /// An ask that only tries waits for those who may not use what they hold, and for nobody else.
     fn try_to_clear(&mut self, from: NodeId, ask: &Ask, is_contended: bool) {
-        let Some(tree) = self.trees.get_mut(&ask.key) else { return };
-        let Some(holder) = tree.holders.get_mut(&from).filter(|holder| holder.wants.is_some()) else {
+        let Some(spot) = self.spots.get_mut(&ask.key) else { return };
+        let Some(holder) = spot.holders.get_mut(&from).filter(|holder| holder.wants.is_some()) else {
             return;
         };
         holder.wants = Some((ask.mode, true));
@@ -141,54 +181,47 @@ impl Node {
             let blocks = *node != from && holder.mode.is_some_and(|mode| !mode.goes_with(ask.mode));
             blocks.then_some((*node, holder.lock))
         };
-        let blockers: Vec<_> = tree.holders.iter().filter_map(in_the_way).collect();
+        let blockers: Vec<_> = spot.holders.iter().filter_map(in_the_way).collect();
         for (node, lock) in blockers {
-            self.post(node, Message::Callback { key: ask.key, lock, mode: ask.mode, tries: true });
+            self.post(
+                node,
+                Message::Callback { key: ask.key, lock, mode: ask.mode, scope: Scope::Plain, tries: true },
+            );
         }
     }
 
     fn give_up_try(&mut self, key: Key, node: NodeId) {
-        let Some(lock) = self.trees.get(&key).and_then(|tree| tree.holders.get(&node)).map(|h| h.lock) else {
-            return;
-        };
+        let Some(lock) = self.holder(&key, node).map(|holder| holder.lock) else { return };
         self.master(Event::Cancel { tag: NO_ANSWER, owner: owner(node), lock });
     }
 
     /// A holder cannot give way now: who only tries need not wait.
     pub(super) fn in_use(&mut self, from: NodeId, key: Key, mode: Mode) {
-        let Some(tree) = self.trees.get(&key) else { return };
-        let blocks = tree.holders.get(&from).and_then(|holder| holder.mode);
+        if self.trees.get(&key.root()).is_some_and(|tree| tree.moving.is_some()) {
+            // It is asked again.
+            return;
+        }
+        let Some(spot) = self.spots.get(&key) else { return };
+        let blocks = spot.holders.get(&from).and_then(|holder| holder.mode);
         if blocks.is_none_or(|held| held.goes_with(mode)) {
             return;
         }
-        let trying = tree.holders.iter().filter(|(_, holder)| holder.wants == Some((mode, true)));
+        let trying = spot.holders.iter().filter(|(_, holder)| holder.wants == Some((mode, true)));
         for node in trying.map(|(node, _)| *node).collect::<Vec<_>>() {
             self.give_up_try(key, node);
         }
     }
 
-    /// An ask is not wanted any more.
-    pub(super) fn cancel_ask(&mut self, from: NodeId, tag: u64, key: Key) {
-        let Some(tree) = self.trees.get_mut(&key) else { return };
-        if let Some(at) = tree.waiting.iter().position(|(node, ask)| *node == from && ask.tag == tag) {
-            tree.waiting.remove(at);
-            return self.post(from, Message::Denied { tag, key, why: Refusal::Cancelled });
-        }
-        if tree.ahead.get(&from).is_some_and(|ask| ask.tag == tag) {
-            tree.ahead.remove(&from);
-            return self.post(from, Message::Denied { tag, key, why: Refusal::Cancelled });
-        }
-        let holder = tree.holders.get(&from).filter(|holder| holder.tag == tag && holder.wants.is_some());
-        if let Some(lock) = holder.map(|holder| holder.lock) {
-            self.master(Event::Cancel { tag: NO_ANSWER, owner: owner(from), lock });
-            self.note_empty(key);
-        }
-    }
-
     /// A node gives its token back, or part of it.
     pub(super) fn dropped(&mut self, from: NodeId, drop: &Drop) {
+        if self.put_aside(from, &drop.key, Message::Drop(*drop)) {
+            return;
+        }
         self.master(Event::Floor(drop.floor));
-        let holder = self.trees.get(&drop.key).and_then(|tree| tree.holders.get(&from));
+        if self.scoped_locks.contains_key(&drop.lock) {
+            return self.scoped_dropped(from, drop);
+        }
+        let holder = self.holder(&drop.key, from);
         if holder.is_none_or(|holder| holder.lock != drop.lock) {
             return;
         }
@@ -217,23 +250,35 @@ impl Node {
                 self.master(Event::Unlock(Unlock { tag, owner, lock, flags, value }));
             }
         }
-        if let Some(ask) = self.trees.get_mut(&drop.key).and_then(|tree| tree.ahead.remove(&from)) {
+        if let Some(ask) = self.spots.get_mut(&drop.key).and_then(|spot| spot.ahead.remove(&from)) {
             self.asked(from, ask);
         }
+        self.release_readers(drop.key);
         self.note_empty(drop.key);
     }
 
     /// Shows an event to the table of tokens and says what it says.
     pub(super) fn master(&mut self, event: Event) {
-        // Which tree it is about: a lock that goes with it is not known afterwards.
+        // Which resource it is about: a lock that goes with it is not known afterwards.
         let about = match &event {
-            Event::Request(request) => Some(Key { lockspace: request.lockspace, name: request.name }),
             Event::Convert(Convert { lock, .. })
             | Event::Unlock(Unlock { lock, .. })
             | Event::Cancel { lock, .. }
-            | Event::Victim { lock, .. } => self.token_locks.get(lock).copied(),
+            | Event::Victim { lock, .. } => {
+                let scoped = self.scoped_locks.get(lock).map(|(key, ..)| *key);
+                self.token_locks.get(lock).copied().or(scoped)
+            }
             _ => None,
         };
+        self.master_about(about, event);
+    }
+
+    fn master_about(&mut self, about: Option<Key>, event: Event) {
+        let moves = |key: &Key| self.trees.get(&key.root()).is_some_and(|tree| tree.moving.is_some());
+        if matches!(event, Event::Victim { .. }) && about.as_ref().is_some_and(moves) {
+            // Whoever searches for deadlocks will find it again.
+            return;
+        }
         let mut effects = Vec::new();
         self.table.handle(self.now, event, &mut effects);
         for effect in effects {
@@ -244,7 +289,10 @@ impl Node {
         }
     }
 
-    fn master_says(&mut self, event: &Event, about: Option<Key>, effect: Effect) {
+    pub(super) fn master_says(&mut self, event: &Event, about: Option<Key>, effect: Effect) {
+        if self.scoped_master_says(event, &effect) {
+            return;
+        }
         match effect {
             Effect::Queued { tag, lock, owner } => {
                 self.token_waits(lock);
@@ -258,7 +306,7 @@ impl Node {
                 let by_lock = lock.and_then(|lock| self.token_locks.get(&lock).copied());
                 let Some(key) = by_lock.or(about) else { return };
                 let mut tried = false;
-                if let Some(holder) = self.trees.get_mut(&key).and_then(|t| t.holders.get_mut(&owner.node)) {
+                if let Some(holder) = self.spots.get_mut(&key).and_then(|s| s.holders.get_mut(&owner.node)) {
                     tried = holder.wants.take().is_some_and(|(_, tries)| tries);
                 }
                 if let Some(lock) = lock.filter(|_| mode.is_none()) {
@@ -278,9 +326,9 @@ impl Node {
                     self.note_empty(key);
                 }
             }
-            Effect::Blocking { lock, owner, mode, .. } => {
+            Effect::Blocking { lock, owner, mode, scope } => {
                 let Some(key) = self.token_locks.get(&lock).copied() else { return };
-                self.post(owner.node, Message::Callback { key, lock, mode, tries: false });
+                self.post(owner.node, Message::Callback { key, lock, mode, scope, tries: false });
             }
         }
     }
@@ -295,9 +343,10 @@ impl Node {
         }
         holder.wants = None;
         holder.tag = grant.tag;
-        let Some(value) = self.table.value(key.lockspace, key.name) else { return };
-        let (tag, lock, mode, token) = (grant.tag, grant.lock, grant.mode, grant.token);
-        self.post(node, Message::Granted { tag, key, lock, mode, token, value });
+        let (lockspace, name) = key.flat();
+        let Some(value) = self.table.value(lockspace, name) else { return };
+        let Grant { tag, lock, mode, scope, token, .. } = *grant;
+        self.post(node, Message::Granted { tag, key, lock, mode, scope, token, value });
     }
 
     fn wanted_mode(&self, event: &Event) -> Option<Mode> {
@@ -314,11 +363,19 @@ impl Node {
 
     fn note_holder(&mut self, key: Key, node: NodeId, lock: LockId, tag: Option<u64>) -> &mut Holder {
         self.token_locks.insert(lock, key);
-        let tree = self.trees.entry(key).or_default();
+        let spot = self.spot(key);
         let holder =
-            tree.holders.entry(node).or_insert(Holder { lock, tag: NO_ANSWER, mode: None, wants: None });
+            spot.holders.entry(node).or_insert(Holder { lock, tag: NO_ANSWER, mode: None, wants: None });
         holder.tag = tag.unwrap_or(holder.tag);
         holder
+    }
+
+    /// A resource, made if it is not there.
+    pub(super) fn spot(&mut self, key: Key) -> &mut Spot {
+        self.spots.entry(key).or_insert_with(|| {
+            self.trees.entry(key.root()).or_default().spots += 1;
+            Spot::default()
+        })
     }
 
     /// A token that was rebuilt from its holder's copy.
@@ -328,63 +385,34 @@ impl Node {
 
     fn forget_holder(&mut self, key: Key, node: NodeId, lock: LockId) {
         self.token_locks.remove(&lock);
-        let Some(tree) = self.trees.get_mut(&key) else { return };
-        if tree.holders.get(&node).is_some_and(|holder| holder.lock == lock) {
-            tree.holders.remove(&node);
+        let Some(spot) = self.spots.get_mut(&key) else { return };
+        if spot.holders.get(&node).is_some_and(|holder| holder.lock == lock) {
+            spot.holders.remove(&node);
         }
     }
 
-    /// Remembers since when a tree is empty; lets the one go that has been longest, if there are too many.
-    pub(super) fn note_empty(&mut self, key: Key) {
-        let Some(tree) = self.trees.get_mut(&key) else { return };
-        let is_empty = tree.holders.is_empty() && !tree.is_leaving;
-        match (is_empty, tree.empty_since) {
-            (true, None) => {
-                self.last_idle += 1;
-                tree.empty_since = Some(self.last_idle);
-                self.empty.insert((self.last_idle, key));
+    /// A node's token, as its master knows it.
+    pub(super) fn holder(&self, key: &Key, node: NodeId) -> Option<Holder> {
+        self.spots.get(key)?.holders.get(&node).copied()
+    }
+
+    /// What the value is, as this master has found out.
+    pub(super) fn set_master_value(&mut self, key: Key, value: Value) {
+        let (lockspace, name) = key.flat();
+        self.master(Event::Value { lockspace, name, value });
+    }
+
+    /// A resource that nobody has anything of any more.
+    pub(super) fn forget_spot(&mut self, key: Key) {
+        let is_void = |spot: &Spot| {
+            let has_tokens = !(spot.holders.is_empty() && spot.ahead.is_empty());
+            !has_tokens && spot.readers.is_empty() && spot.scoped.is_empty()
+        };
+        if self.spots.get(&key).is_some_and(is_void) {
+            self.spots.remove(&key);
+            if let Some(tree) = self.trees.get_mut(&key.root()) {
+                tree.spots -= 1;
             }
-            (false, Some(since)) => {
-                tree.empty_since = None;
-                self.empty.remove(&(since, key));
-            }
-            _ => {}
         }
-        while self.empty.len() > self.config.trees_idle_max {
-            let Some((_, key)) = self.empty.pop_first() else { return };
-            self.leave(key);
-        }
-    }
-
-    /// Asks the directory to forget a tree.
-    pub(super) fn leave(&mut self, key: Key) {
-        let Some(tree) = self.trees.get_mut(&key) else { return };
-        tree.is_leaving = true;
-        tree.empty_since = None;
-        let floor = self.table.last_token();
-        if let Some(to) = self.cluster.owner(partition(&key)) {
-            self.post(to, Message::Release { key, floor });
-        }
-    }
-
-    /// The directory has forgotten a tree of this node.
-    pub(super) fn released(&mut self, key: Key) {
-        if self.trees.get(&key).is_none_or(|tree| !tree.is_leaving) {
-            return;
-        }
-        let waiting = self.trees.remove(&key).map(|tree| tree.waiting).unwrap_or_default();
-        for (from, ask) in waiting {
-            self.post(from, Message::NotMaster { tag: ask.tag, key });
-        }
-    }
-
-    /// The directory has made this node the master.
-    pub(super) fn become_master(&mut self, key: Key, floor: u64) {
-        if !sings!(self, TokensGoBack) {
-            self.lift(floor);
-        }
-        self.trees.entry(key).or_default();
-        self.note_empty(key);
-        self.ask_myself(key);
     }
 }

@@ -12,7 +12,7 @@
 use super::canary::sings;
 use super::{Member, MemberState, Node, PARTITIONS, partition};
 use crate::event::{Effect, Event, Gone, LockId};
-use crate::message::{Ask, Copy, Key, Message, Report};
+use crate::message::{Ask, Copy, Key, Message, Placed, Report, ScopedCopy};
 use crate::mode::Mode;
 use crate::resource::Value;
 use base::{Epoch, Incarnation, NodeId, Time};
@@ -67,7 +67,7 @@ impl Node {
         !sings!(self, GivesOnGuards)
             && self.config.guarded.contains(&key.lockspace)
             && !self.recovery.unfenced.is_empty()
-            && (self.recovery.held_keys.contains(key)
+            && (self.recovery.held_keys.contains(&key.root())
                 || self.recovery.held_partitions.contains(&partition(key)))
     }
 
@@ -78,6 +78,7 @@ impl Node {
         let last_era = self.cluster.era();
         self.note_downs(&members);
         if let Some(ended) = self.cluster.change(epoch, live) {
+            self.end_moves();
             self.enter_era(epoch);
             self.forget_masters(&ended);
             for node in ended {
@@ -117,11 +118,17 @@ impl Node {
         };
         for tree in self.trees.values_mut() {
             tree.waiting.retain(|(from, _)| *from != node);
-            tree.ahead.remove(&node);
+        }
+        for spot in self.spots.values_mut() {
+            spot.ahead.remove(&node);
+            spot.readers.retain(|reader| reader.from != node);
         }
         self.recovery.held_asks.retain(|(from, _)| *from != node);
         self.recovery.recovered.remove(&node);
         self.master(Event::Gone(gone));
+        for key in self.spots.keys().copied().collect::<Vec<_>>() {
+            self.release_readers(key);
+        }
     }
 
     /// Tokens and asks whose master is dead have none.
@@ -130,12 +137,14 @@ impl Node {
         let lost = self.directory.entries.iter().filter(|(_, master)| ended.contains(master));
         self.recovery.lost.extend(lost.map(|(key, _)| *key));
         self.directory.entries.retain(|_, master| !ended.contains(master));
+        self.forget_scoped_masters(ended);
         for token in self.tokens.values_mut() {
             if is_dead(token.master) {
                 token.master = None;
                 token.lock = None;
                 token.called = None;
             }
+            token.moving.take_if(|(one, other)| is_dead(Some(*one)) || is_dead(Some(*other)));
             if let Some(asked) = token.asked.as_mut().filter(|asked| is_dead(asked.to)) {
                 asked.to = None;
                 asked.is_cancelled = false;
@@ -167,21 +176,22 @@ impl Node {
         self.recovery.is_done = false;
     }
 
-    /// Trees that were to be left: a new owner of the partition knows nothing of that; an old one is asked again.
+    /// Trees that were to be left: the owner of the partition is asked again; if it is a new one, they are left.
     fn renew_leaving(&mut self) {
         let era = self.cluster.era();
-        let leaving = self.trees.iter().filter(|(_, tree)| tree.is_leaving).map(|(key, _)| *key);
+        // One that the dead have just left empty has been asked about in this era.
+        let is_old = |tree: &super::Tree| tree.is_leaving && tree.left_in != era;
+        let leaving = self.trees.iter().filter(|(_, tree)| is_old(tree)).map(|(key, _)| *key);
         for key in leaving.collect::<Vec<_>>() {
             if !self.cluster.moved_since(partition(&key), Epoch(era.0 - 1)) {
                 self.leave(key);
                 continue;
             }
-            let Some(tree) = self.trees.get_mut(&key) else { continue };
-            tree.is_leaving = false;
-            for (from, ask) in std::mem::take(&mut tree.waiting) {
-                self.asked(from, ask);
+            // Its old owner may have made somebody else master: it is empty, so nothing is lost with it.
+            let waiting = self.trees.remove(&key).map(|tree| tree.waiting).unwrap_or_default();
+            for (from, ask) in waiting {
+                self.post(from, Message::NotMaster { tag: ask.tag, key: ask.key });
             }
-            self.note_empty(key);
         }
     }
 
@@ -192,19 +202,27 @@ impl Node {
             self.recovery.recovered.get(&owner) != Some(&last_era)
                 || cluster.moved_since(partition(key), Epoch(era.0 - 1))
         };
-        for key in self.trees.keys() {
+        for (key, tree) in self.trees.iter().filter(|(_, tree)| tree.handed.is_none()) {
             let Some(owner) = self.cluster.owner(partition(key)) else { continue };
-            if needs_claim(&self.cluster, owner, key) {
+            if needs_claim(&self.cluster, owner, key) || tree.taken_from.is_some() {
                 reports.entry(owner).or_default().masters.push(*key);
             }
         }
         for (key, token) in &self.tokens {
-            let (Some(mode), None) = (token.mode, token.master) else { continue };
+            let (Some(mode), None, None) = (token.mode, token.master, token.moving) else { continue };
             let Some(owner) = self.cluster.owner(partition(key)) else { continue };
-            let local = self.users.value(key.lockspace, key.name).unwrap_or(Value::NEW);
+            let local = self.token_value(key);
             let serial = token.serial + (local.serial - token.synced.min(local.serial));
             let value = Value { serial, ..local };
             reports.entry(owner).or_default().orphans.push(Copy { key: *key, mode, value });
+        }
+        for copy in self.scoped_orphans() {
+            let Some(owner) = self.cluster.owner(partition(&copy.key)) else { continue };
+            reports.entry(owner).or_default().scoped.push(copy);
+        }
+        for (key, to) in self.report_handed() {
+            let Some(owner) = self.cluster.owner(partition(&key)) else { continue };
+            reports.entry(owner).or_default().handed.push((key, to));
         }
         let floor = self.table.last_token().max(self.users.last_token());
         for node in self.cluster.live() {
@@ -216,16 +234,22 @@ impl Node {
     fn send_report(&mut self, to: NodeId, report: Report, floor: u64) {
         let (mut masters, mut orphans) =
             (report.masters.chunks(REPORT_MAX), report.orphans.chunks(REPORT_MAX));
+        let mut scoped = report.scoped.chunks(REPORT_MAX);
         let (mut next_masters, mut next_orphans) = (masters.next(), orphans.next());
+        let mut next_scoped = scoped.next();
+        let mut handed = report.handed;
         loop {
             let part = Report {
                 masters: next_masters.map(<[_]>::to_vec).unwrap_or_default(),
                 orphans: next_orphans.map(<[_]>::to_vec).unwrap_or_default(),
+                scoped: next_scoped.map(<[_]>::to_vec).unwrap_or_default(),
+                handed: std::mem::take(&mut handed),
                 floor,
                 more: false,
             };
             (next_masters, next_orphans) = (masters.next(), orphans.next());
-            let more = next_masters.is_some() || next_orphans.is_some();
+            next_scoped = scoped.next();
+            let more = next_masters.is_some() || next_orphans.is_some() || next_scoped.is_some();
             self.post(to, Message::Report(Report { more, ..part }));
             if !more {
                 return;
@@ -240,6 +264,8 @@ impl Node {
         let frozen = &self.recovery.frozen;
         all.masters.extend(report.masters.into_iter().filter(|key| frozen.contains(&partition(key))));
         all.orphans.extend(report.orphans);
+        all.scoped.extend(report.scoped);
+        all.handed.extend(report.handed);
         if !report.more {
             self.recovery.finished.insert(from);
         }
@@ -256,6 +282,8 @@ impl Node {
         self.lift(floor);
         let reports = std::mem::take(&mut self.recovery.reports);
         let mut orphans: BTreeMap<Key, Vec<(NodeId, Copy)>> = BTreeMap::new();
+        let mut scoped: BTreeMap<Key, Vec<(NodeId, ScopedCopy)>> = BTreeMap::new();
+        self.find_receivers(&reports);
         for (node, report) in reports {
             for key in report.masters {
                 self.directory.entries.insert(key, node);
@@ -263,30 +291,73 @@ impl Node {
             for copy in report.orphans {
                 orphans.entry(copy.key).or_default().push((node, copy));
             }
+            for copy in report.scoped {
+                scoped.entry(copy.key).or_default().push((node, copy));
+            }
         }
         let frozen = std::mem::take(&mut self.recovery.frozen);
         self.recovery.held_partitions.extend(frozen);
         let lost = std::mem::take(&mut self.recovery.lost);
         self.recovery.held_keys.extend(lost);
         let mut told: BTreeMap<NodeId, Vec<(Key, LockId)>> = BTreeMap::new();
+        orphans.retain(|key, _| !self.directory.entries.contains_key(&key.root()));
+        scoped.retain(|key, _| !self.directory.entries.contains_key(&key.root()));
         for (key, copies) in orphans {
-            if !self.directory.entries.contains_key(&key) {
-                self.rebuild(key, &copies, &mut told);
-            }
+            self.rebuild(key, &copies, &mut told);
+        }
+        let mut told_scoped: BTreeMap<NodeId, Vec<Placed>> = BTreeMap::new();
+        for (key, copies) in scoped {
+            self.rebuild_scoped(key, &copies, &mut told_scoped);
         }
         for node in live {
             let trees = told.remove(node).unwrap_or_default();
+            let scoped = told_scoped.remove(node).unwrap_or_default();
+            let mut scoped = scoped.chunks(REPORT_MAX).map(<[_]>::to_vec).peekable();
             let mut parts = trees.chunks(REPORT_MAX).peekable();
             while let Some(part) = parts.next_if(|part| part.len() == REPORT_MAX) {
-                self.post(*node, Message::Recovered { trees: part.to_vec(), done: false });
+                let (trees, scoped) = (part.to_vec(), Vec::new());
+                self.post(*node, Message::Recovered { trees, scoped, done: false });
             }
-            let last = parts.next().map(<[_]>::to_vec).unwrap_or_default();
-            self.post(*node, Message::Recovered { trees: last, done: true });
+            let trees = parts.next().map(<[_]>::to_vec).unwrap_or_default();
+            while let Some(part) = scoped.next_if(|part| part.len() == REPORT_MAX) {
+                self.post(*node, Message::Recovered { trees: Vec::new(), scoped: part, done: false });
+            }
+            let scoped = scoped.next().unwrap_or_default();
+            self.post(*node, Message::Recovered { trees, scoped, done: true });
         }
         for (from, key, floor) in std::mem::take(&mut self.recovery.releases) {
             self.release(from, key, floor);
         }
         self.serve_waiting();
+    }
+
+    /// Trees that were on their way: their former master passes on what comes, until the new one says that it has them. If that one is dead, nobody has them.
+    fn find_receivers(&mut self, reports: &BTreeMap<NodeId, Report>) {
+        let mut handed: BTreeMap<Key, BTreeMap<NodeId, NodeId>> = BTreeMap::new();
+        for (from, report) in reports {
+            for (key, to) in &report.handed {
+                handed.entry(*key).or_default().insert(*from, *to);
+            }
+        }
+        for (key, hands) in handed {
+            let Some((from, to)) = hands.iter().find(|(_, to)| !hands.contains_key(to)) else { continue };
+            let entry = self.directory.entries.get(&key);
+            if entry.is_some_and(|master| !hands.contains_key(master)) {
+                continue;
+            }
+            if self.cluster.is_live(*to) {
+                self.directory.entries.insert(key, *from);
+            } else {
+                self.directory.entries.remove(&key);
+            }
+        }
+    }
+
+    /// This node is the master of a tree from now on.
+    pub(super) fn take_tree(&mut self, key: Key) {
+        self.directory.entries.insert(key.root(), self.me());
+        self.recovery.held_keys.insert(key.root());
+        self.trees.entry(key.root()).or_default();
     }
 
     /// This node becomes master of a tree, whose state is in the copies of those who survive.
@@ -296,20 +367,10 @@ impl Node {
         copies: &[(NodeId, Copy)],
         told: &mut BTreeMap<NodeId, Vec<(Key, LockId)>>,
     ) {
-        self.directory.entries.insert(key, self.me());
-        self.recovery.held_keys.insert(key);
-        self.trees.entry(key).or_default();
+        self.take_tree(key);
         let forgets = usize::from(sings!(self, ForgetsACopy));
         for (node, copy) in copies.iter().skip(forgets) {
-            let request = self.token_request(*node, super::master::NO_ANSWER, key, copy.mode);
-            let mut effects = Vec::new();
-            self.table.handle(self.now, Event::Request(request), &mut effects);
-            if let Some(Effect::Granted(grant)) = effects.first() {
-                self.place_holder(key, grant);
-                told.entry(*node).or_default().push((key, grant.lock));
-            } else {
-                debug_assert!(false, "copies of survivors are compatible: {copies:?}");
-            }
+            self.place_token(*node, copy, told);
         }
         let surely_current = copies.iter().filter(|(_, copy)| copy.mode >= Mode::CW);
         let best = surely_current.map(|(_, copy)| copy.value).max_by_key(|value| value.serial);
@@ -317,33 +378,58 @@ impl Node {
         let is_valid = sings!(self, TrustsAnyValue);
         let value = best.or(newest.map(|value| Value { is_valid, ..value }));
         if let Some(value) = value {
-            self.master(Event::Value { lockspace: key.lockspace, name: key.name, value });
+            self.set_master_value(key, value);
         }
         self.note_empty(key);
+    }
+
+    /// A token as its holder has it, in this node's table.
+    pub(super) fn place_token(
+        &mut self,
+        node: NodeId,
+        copy: &Copy,
+        told: &mut BTreeMap<NodeId, Vec<(Key, LockId)>>,
+    ) {
+        let key = copy.key;
+        let request = self.token_request(node, super::master::NO_ANSWER, key, copy.mode);
+        let mut effects = Vec::new();
+        self.table.handle(self.now, Event::Request(request), &mut effects);
+        if let Some(Effect::Granted(grant)) = effects.first() {
+            self.place_holder(key, grant);
+            told.entry(node).or_default().push((key, grant.lock));
+        } else {
+            debug_assert!(false, "what nodes have is compatible: {copy:?}");
+        }
+    }
+
+    /// A token has a master again.
+    pub(super) fn token_placed(&mut self, from: NodeId, key: Key, lock: LockId) {
+        let is_lost = |token: &&mut super::Token| token.mode.is_some() && token.master.is_none();
+        let Some(token) = self.tokens.get_mut(&key).filter(is_lost) else {
+            let (mode, scope, value, floor) = (None, None, None, 0);
+            let drop = crate::message::Drop { key, lock, mode, scope, value, floor };
+            return self.post(from, Message::Drop(drop));
+        };
+        (token.master, token.lock, token.moving) = (Some(from), Some(lock), None);
+        // An ask that went to the directory named no token: to a master who knows this one it would seem to have overtaken its `Drop`.
+        if token.asked.is_some_and(|asked| asked.to.is_none()) {
+            self.send_ask(key);
+        }
+    }
+
+    /// What is left of a node that is not there any more.
+    pub(super) fn purge_dead(&mut self, node: NodeId) {
+        let gone = match self.recovery.unfenced.get(&node) {
+            Some(until) => Gone::Down { node, until: *until },
+            None => Gone::Fenced(node),
+        };
+        self.master(Event::Gone(gone));
     }
 
     /// An owner serves; some tokens have a new master.
     pub(super) fn recovered(&mut self, from: NodeId, era: Epoch, trees: &[(Key, LockId)], done: bool) {
         for (key, lock) in trees {
-            let Some(token) = self.tokens.get_mut(key).filter(|token| token.mode.is_some()) else {
-                self.post(
-                    from,
-                    Message::Drop(crate::message::Drop {
-                        key: *key,
-                        lock: *lock,
-                        mode: None,
-                        value: None,
-                        floor: 0,
-                    }),
-                );
-                continue;
-            };
-            token.master = Some(from);
-            token.lock = Some(*lock);
-            // An ask that went to the directory named no token: to a master who knows this one it would seem to have overtaken its `Drop`.
-            if token.asked.is_some_and(|asked| asked.to.is_none()) {
-                self.send_ask(*key);
-            }
+            self.token_placed(from, *key, *lock);
         }
         if done && era == self.cluster.era() {
             self.recovery.recovered.insert(from, era);

@@ -12,10 +12,12 @@
 //! sideways, and no conversion at a master is held up by what nobody uses.
 
 use super::canary::sings;
+use super::values::Parked;
 use super::{Node, partition};
-use crate::event::{self, LockId, Owner, Refusal};
+use crate::event::{LockId, Owner, Refusal};
 use crate::message::{Ask, Drop, Key, Message};
 use crate::mode::Mode;
+use crate::policy::Scope;
 use crate::resource::Value;
 use base::NodeId;
 
@@ -24,6 +26,7 @@ use base::NodeId;
 pub struct Given {
     pub lock: LockId,
     pub mode: Mode,
+    pub scope: Scope,
     pub token: u64,
     pub value: Value,
 }
@@ -37,6 +40,8 @@ pub struct Asked {
     /// The master has said that it waits.
     pub is_queued: bool,
     pub is_cancelled: bool,
+    /// The last wait in the users' table before it.
+    pub last_wait: u64,
 }
 
 /// This node's token of one tree, and the ward that stands for the rest of the cluster in the node's own table.
@@ -48,13 +53,17 @@ pub struct Token {
     pub mode: Option<Mode>,
     pub master: Option<NodeId>,
     pub lock: Option<LockId>,
+    /// It may have the one or the other as its master: whoever it is will say so.
+    pub moving: Option<(NodeId, NodeId)>,
     pub asked: Option<Asked>,
     /// What others want of it.
     pub called: Option<Mode>,
     /// To which mode it is being given up: the ward is converting, or has converted and the master is not known.
     pub giving: Option<Option<Mode>>,
     /// Users' requests that may not be shown to the table before a token is there.
-    pub parked: Vec<event::Event>,
+    pub parked: Vec<Parked>,
+    /// The ward stays as it is though the token allows more: somebody would read a value that is older than its request.
+    pub is_stale: bool,
     /// The value's serial number at the master, and here, when they were last the same.
     pub serial: u64,
     pub synced: u64,
@@ -123,8 +132,11 @@ impl Node {
         if let Some(wait) = held_up.filter(|wait| wait.converts) {
             return Some((wait.mode, true, false));
         }
+        if token.is_stale && !self.users.is_alone(token.ward) {
+            return token.mode.map(|mode| (mode, false, false));
+        }
         if let Some(parked) = token.parked.first() {
-            let (mode, tries) = Self::parked_mode(parked);
+            let (mode, tries) = Self::parked_mode(&parked.event);
             // Covered: the value is to be read anew.
             let mode = if token.covers(mode) { token.mode.unwrap_or(mode) } else { mode };
             return Some((mode, false, tries));
@@ -148,15 +160,27 @@ impl Node {
         let Some(token) = self.tokens.get_mut(&key) else { return };
         let wanted = token.mode.map_or(mode, |held| held.join(mode));
         self.last_tag += 1;
-        let ask = Ask { tag: self.last_tag, key, mode: wanted, holds: token.lock, tries };
-        token.asked = Some(Asked { ask, to: None, is_queued: false, is_cancelled: false });
+        let reads = token.is_stale
+            || token.parked.iter().any(Parked::reads)
+            || self.users.last_read_wait(token.ward).is_some();
+        let reads = reads && wanted < Mode::CW;
+        let ask =
+            Ask { tag: self.last_tag, key, mode: wanted, holds: token.lock, tries, reads, scoped: None };
+        let last_wait = self.users.last_wait();
+        token.asked = Some(Asked { ask, to: None, is_queued: false, is_cancelled: false, last_wait });
         self.send_ask(key);
     }
 
     /// Sends the ask under way: to the master, if it is known, otherwise to the directory.
     pub(super) fn send_ask(&mut self, key: Key) {
+        // Whoever has something of a tree knows its master.
+        let known = self.tokens.get(&key.root()).filter(|root| root.mode.is_some());
+        let known = known.and_then(|root| root.master);
         let Some(token) = self.tokens.get_mut(&key) else { return };
         let Some(asked) = &mut token.asked else { return };
+        if token.mode.is_none() {
+            token.master = token.master.or(known);
+        }
         asked.ask.holds = token.lock;
         let ask = asked.ask;
         asked.to = token.master;
@@ -179,7 +203,7 @@ impl Node {
     }
 
     pub(super) fn queued(&mut self, from: NodeId, tag: u64, key: Key) {
-        let Some(token) = self.tokens.get_mut(&key) else { return };
+        let Some(token) = self.tokens.get_mut(&key) else { return self.scoped_queued(from, tag, key) };
         let Some(asked) = token.asked.as_mut().filter(|asked| asked.ask.tag == tag) else { return };
         asked.to = Some(from);
         asked.is_queued = true;
@@ -189,6 +213,9 @@ impl Node {
     }
 
     pub(super) fn not_master(&mut self, from: NodeId, tag: u64, key: Key) {
+        if let Some(lock) = self.scoped_asks.get(&tag).copied() {
+            return self.scoped_not_master(from, lock);
+        }
         let Some(token) = self.tokens.get_mut(&key) else { return };
         if token.asked.is_none_or(|asked| asked.ask.tag != tag) || token.mode.is_some() {
             return;
@@ -200,14 +227,20 @@ impl Node {
     }
 
     pub(super) fn granted(&mut self, from: NodeId, tag: u64, key: Key, given: Given) {
+        if let Some(lock) = self.scoped_asks.remove(&tag) {
+            return self.scoped_granted(from, lock, given);
+        }
         let Some(token) = self.tokens.get_mut(&key) else { return self.give_back(from, key, given.lock) };
-        if token.asked.is_none_or(|asked| asked.ask.tag != tag) {
+        let Some(asked) = token.asked.filter(|asked| asked.ask.tag == tag) else {
             let is_known = token.lock == Some(given.lock) && token.master == Some(from);
             return if is_known { self.say_again(key) } else { self.give_back(from, key, given.lock) };
-        }
+        };
+        let last_read = self.users.last_read_wait(token.ward).filter(|_| given.mode < Mode::CW);
+        let is_stale = last_read.is_some_and(|wait| !asked.ask.reads || wait > asked.last_wait);
         let was_weak = token.mode.is_none_or(|mode| mode < Mode::CW);
         token.asked = None;
         token.called = None;
+        token.is_stale = is_stale;
         token.mode = Some(given.mode);
         token.master = Some(from);
         token.lock = Some(given.lock);
@@ -218,15 +251,17 @@ impl Node {
         if was_weak {
             self.take_value(key, given.value);
         }
-        self.convert_ward(key, ward_for(Some(given.mode)));
-        self.unpark(key, None);
+        if !is_stale {
+            self.convert_ward(key, ward_for(Some(given.mode)));
+        }
+        self.unpark(key, None, Some(asked.ask));
         self.settle(key);
     }
 
     /// A grant that this node did not wait for: it was asked twice around a change of view.
     fn give_back(&mut self, from: NodeId, key: Key, lock: LockId) {
         let floor = self.users.last_token();
-        self.post(from, Message::Drop(Drop { key, lock, mode: None, value: None, floor }));
+        self.post(from, Message::Drop(Drop { key, lock, mode: None, scope: None, value: None, floor }));
     }
 
     /// The master seems to think that this node has more than it has.
@@ -234,10 +269,13 @@ impl Node {
         let floor = self.users.last_token();
         let Some(token) = self.tokens.get(&key).filter(|token| token.asked.is_none()) else { return };
         let (Some(master), Some(lock), mode) = (token.master, token.lock, token.mode) else { return };
-        self.post(master, Message::Drop(Drop { key, lock, mode, value: None, floor }));
+        self.post(master, Message::Drop(Drop { key, lock, mode, scope: None, value: None, floor }));
     }
 
     pub(super) fn denied(&mut self, tag: u64, key: Key, why: Refusal) {
+        if let Some(lock) = self.scoped_asks.remove(&tag) {
+            return self.scoped_denied(lock, why);
+        }
         let Some(token) = self.tokens.get_mut(&key) else { return };
         let Some(asked) = token.asked.take_if(|asked| asked.ask.tag == tag) else { return };
         match why {
@@ -245,8 +283,8 @@ impl Node {
             // The ask was for the first that is parked, perhaps in a stronger mode than that one's.
             Refusal::Again => {
                 let tried = self.tokens.get(&key).and_then(|token| token.parked.first());
-                let mode = tried.map(|event| Self::parked_mode(event).0);
-                self.unpark(key, mode.or(Some(asked.ask.mode)));
+                let mode = tried.map(|parked| Self::parked_mode(&parked.event).0);
+                self.unpark(key, mode.or(Some(asked.ask.mode)), None);
             }
             why => self.refuse_users(key, why),
         }
@@ -361,6 +399,7 @@ impl Node {
             return false;
         }
         token.giving = None;
+        token.is_stale = false;
         token.mode = kept;
         if kept.is_none() {
             token.lock = None;
@@ -368,13 +407,9 @@ impl Node {
         if token.called.is_some_and(|called| kept.is_none_or(|kept| kept.goes_with(called))) {
             token.called = None;
         }
-        let local = self.users.value(key.lockspace, key.name).unwrap_or(Value::NEW);
-        let is_changed = local.serial != token.synced;
-        token.serial += u64::from(is_changed);
-        token.synced = local.serial;
-        let value = is_changed.then_some((local.bytes, local.is_valid));
+        let value = self.changed_value(key);
         let floor = self.users.last_token();
-        self.post(master, Message::Drop(Drop { key, lock, mode: kept, value, floor }));
+        self.post(master, Message::Drop(Drop { key, lock, mode: kept, scope: None, value, floor }));
         true
     }
 

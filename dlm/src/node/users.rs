@@ -7,12 +7,13 @@
 //! Invariant: no user is granted what the token does not cover: the ward forbids it.
 
 use super::tokens::{Token, ward_for};
+use super::values::Parked;
 use super::{Effect as NodeEffect, Node};
 use crate::event::{
     Actor, Convert, Effect, Event, Gone, LockId, Owner, Refusal, Request, Transaction, Unlock,
 };
 use crate::flags::Flags;
-use crate::message::Key;
+use crate::message::{Ask, Key, Message};
 use crate::mode::Mode;
 use crate::policy::{Policy, Scope, Span};
 use crate::resource::Value;
@@ -33,13 +34,23 @@ impl Node {
     /// A user's event.
     pub(super) fn user(&mut self, event: Event) {
         match event {
+            Event::Request(request) if request.scope.policy() != Policy::Plain => {
+                self.scoped_requests(request);
+            }
             Event::Request(request) => self.user_requests(request),
             Event::Convert(Convert { lock, .. })
             | Event::Unlock(Unlock { lock, .. })
             | Event::Cancel { lock, .. }
+            | Event::Victim { lock, .. }
+                if self.is_scoped(lock) =>
+            {
+                self.scoped_user(lock, event);
+            }
+            Event::Convert(Convert { lock, .. })
+            | Event::Unlock(Unlock { lock, .. })
+            | Event::Cancel { lock, .. }
             | Event::Victim { lock, .. } => {
-                let place = self.users.place_of(lock);
-                let key = place.map(|(lockspace, name)| Key { lockspace, name });
+                let key = self.users.key_of(lock);
                 match key {
                     Some(key) if self.must_wait_for_token(&key, &event) => self.park(key, event),
                     _ => self.show(event),
@@ -48,40 +59,70 @@ impl Node {
                     self.settle(key);
                 }
             }
+            Event::Gone(Gone::Orphans(node)) if node != self.me() => self.ask_to_purge(node, None),
+            Event::Gone(Gone::OrphansOf(owner)) if owner.node != self.me() => {
+                self.ask_to_purge(owner.node, Some(owner.holder));
+            }
             Event::Gone(gone) => {
                 self.forget_parked(gone);
                 self.show(event);
                 self.settle_all();
             }
             Event::Epoch(_) | Event::Floor(_) | Event::Value { .. } | Event::Tick => {}
+            Event::Allow { .. } | Event::Deny { .. } => {}
         }
     }
 
-    fn user_requests(&mut self, request: Request) {
-        let key = Key { lockspace: request.lockspace, name: request.name };
-        let why = if request.parent.is_some() {
-            Some(Refusal::Invalid("sub-resources are not shared between nodes yet"))
-        } else if request.owner.node != self.me() {
-            Some(Refusal::Invalid("the owner is on another node"))
-        } else {
-            self.ensure_token(key, request.scope.policy()).err()
-        };
-        if let Some(why) = why {
-            let (tag, owner) = (request.tag, request.owner);
-            return self.out.push(NodeEffect::User(Effect::Refused {
-                tag,
-                lock: None,
-                owner,
-                mode: None,
-                why,
-            }));
+    /// Orphans belong to the node on which their owner was: it takes them away. (Nobody waits for that: as libdlm's purge.)
+    fn ask_to_purge(&mut self, node: NodeId, holder: Option<u64>) {
+        if self.cluster.is_live(node) {
+            self.post(node, Message::Purge { holder });
         }
+    }
+
+    pub(super) fn purge_orphans(&mut self, holder: Option<u64>) {
+        let node = self.me();
+        let whose = |holder| Gone::OrphansOf(Owner { node, holder });
+        self.user(Event::Gone(holder.map_or(Gone::Orphans(node), whose)));
+    }
+
+    fn user_requests(&mut self, request: Request) {
+        let key = match self.admit(&request) {
+            Ok(key) => key,
+            Err(why) => {
+                let (tag, owner, lock, mode) = (request.tag, request.owner, None, None);
+                return self.out.push(NodeEffect::User(Effect::Refused { tag, lock, owner, mode, why }));
+            }
+        };
         let event = Event::Request(request);
         match self.must_wait_for_token(&key, &event) {
             true => self.park(key, event),
             false => self.show(event),
         }
         self.settle(key);
+    }
+
+    /// The key of what is asked for; it has a ward from now on.
+    fn admit(&mut self, request: &Request) -> Result<Key, Refusal> {
+        let (key, above) = self.key_for(request)?;
+        self.ensure_token(key, above, request)?;
+        Ok(key)
+    }
+
+    /// The key of what is asked for, and that of its parent.
+    pub(super) fn key_for(&self, request: &Request) -> Result<(Key, Option<Key>), Refusal> {
+        if request.owner.node != self.me() {
+            return Err(Refusal::Invalid("the owner is on another node"));
+        }
+        if !Key::may_be(request.lockspace) {
+            return Err(Refusal::Invalid("no lockspace has such a number"));
+        }
+        let above = match request.parent {
+            Some(parent) => Some(self.users.key_of(parent).ok_or(Refusal::NoLock)?),
+            None => None,
+        };
+        let root = Key::new(request.lockspace, request.name);
+        Ok((above.map_or(root, |above| above.child(request.name)), above))
     }
 
     /// True for what the table would answer wrongly without a token: a try, a null lock, a value to be read that may have changed elsewhere.
@@ -92,6 +133,10 @@ impl Node {
             Event::Convert(convert) => (convert.mode, convert.flags),
             _ => return false,
         };
+        if flags.has(Flags::ORPHAN) {
+            // What is adopted is here, and covered.
+            return false;
+        }
         let is_covered = token.covers(mode);
         let reads = flags.has(Flags::VALBLK) && token.mode.is_none_or(|held| held < Mode::CW);
         (!is_covered && (flags.has(Flags::NOQUEUE) || mode == Mode::NL)) || (is_covered && reads)
@@ -108,7 +153,7 @@ impl Node {
 
     fn park(&mut self, key: Key, event: Event) {
         if let Some(token) = self.tokens.get_mut(&key) {
-            token.parked.push(event);
+            token.parked.push(Parked { event, after: self.last_tag });
         }
         self.user_parks(key);
         self.refuse_tries(key);
@@ -118,21 +163,22 @@ impl Node {
     pub(super) fn refuse_tries(&mut self, key: Key) {
         let asked = self.tokens.get(&key).and_then(|token| token.asked);
         if asked.is_some_and(|asked| asked.is_queued && !asked.ask.tries) {
-            self.unpark(key, Some(Mode::NL));
+            self.unpark(key, Some(Mode::NL), None);
         }
     }
 
-    /// Shows the table what was parked and is covered now; and the tries that failed for `denied`.
-    pub(super) fn unpark(&mut self, key: Key, denied: Option<Mode>) {
+    /// Shows the table what was parked and is covered now, by the answer to `answered`; and the tries that failed for `denied`.
+    pub(super) fn unpark(&mut self, key: Key, denied: Option<Mode>, answered: Option<Ask>) {
         let Some(token) = self.tokens.get_mut(&key) else { return };
-        let ready = |token: &Token, event: &Event| {
-            let (mode, tries) = Self::parked_mode(event);
-            token.covers(mode) || (tries && denied.is_some_and(|denied| mode.covers(denied)))
+        let ready = |token: &Token, parked: &Parked| {
+            let (mode, tries) = Self::parked_mode(&parked.event);
+            (token.covers(mode) && !parked.would_read_old(token, answered))
+                || (tries && denied.is_some_and(|denied| mode.covers(denied)))
         };
         let parked = std::mem::take(&mut token.parked);
-        let (ready, rest): (Vec<_>, Vec<_>) = parked.into_iter().partition(|event| ready(token, event));
+        let (ready, rest): (Vec<_>, Vec<_>) = parked.into_iter().partition(|parked| ready(token, parked));
         token.parked = rest;
-        for event in ready {
+        for Parked { event, .. } in ready {
             match event {
                 // The ward forbids a null lock nothing: the table would grant it.
                 Event::Request(Request { mode: Mode::NL, .. }) if denied.is_some() => {
@@ -146,10 +192,10 @@ impl Node {
     /// Refuses one that is parked.
     pub(super) fn refuse_parked(&mut self, key: Key, tag: u64, why: Refusal) {
         let Some(token) = self.tokens.get_mut(&key) else { return };
-        let is_meant = |event: &mut Event| Self::parked_tag(event) == Some(tag);
-        let refused: Vec<Event> = token.parked.extract_if(.., is_meant).collect();
-        for event in &refused {
-            self.refuse(event, why);
+        let is_meant = |parked: &mut Parked| Self::parked_tag(&parked.event) == Some(tag);
+        let refused: Vec<Parked> = token.parked.extract_if(.., is_meant).collect();
+        for parked in &refused {
+            self.refuse(&parked.event, why);
         }
         self.settle(key);
     }
@@ -185,7 +231,7 @@ impl Node {
     fn forget_parked(&mut self, gone: Gone) {
         let Gone::Holder(gone) = gone else { return };
         for token in self.tokens.values_mut() {
-            token.parked.retain(|event| match event {
+            token.parked.retain(|parked| match &parked.event {
                 Event::Request(Request { owner, .. }) | Event::Convert(Convert { owner, .. }) => {
                     *owner != gone
                 }
@@ -198,7 +244,7 @@ impl Node {
     pub(super) fn refuse_users(&mut self, key: Key, why: Refusal) {
         let Some(token) = self.tokens.get_mut(&key) else { return };
         let ward = token.ward;
-        for event in std::mem::take(&mut token.parked) {
+        for Parked { event, .. } in std::mem::take(&mut token.parked) {
             self.refuse(&event, why);
         }
         if let Some(wait) = self.users.held_up_by(ward) {
@@ -226,6 +272,9 @@ impl Node {
             if let Some(lock) = effect.lock_of_what_ended() {
                 self.user_may_wait_no_more(lock);
             }
+            if let Effect::Purged { lock, .. } = effect {
+                self.scoped_purged(lock);
+            }
             if owner.node != NOWHERE {
                 if let Effect::Queued { lock, .. } = effect {
                     self.user_waits(lock);
@@ -246,21 +295,27 @@ impl Node {
     }
 
     /// A ward for a resource that has none yet.
-    fn ensure_token(&mut self, key: Key, policy: Policy) -> Result<(), Refusal> {
+    /// (Below another resource it is below that one's ward, and of the same owner.)
+    fn ensure_token(&mut self, key: Key, above: Option<Key>, wanted: &Request) -> Result<(), Refusal> {
         if self.tokens.contains_key(&key) {
             return Ok(());
         }
+        let parent = match above {
+            Some(above) => Some(self.tokens.get(&above).ok_or(Refusal::NoLock)?),
+            None => None,
+        };
         self.last_ward += 1;
-        let ward_owner = Owner { node: NOWHERE, holder: self.last_ward };
+        let own = Owner { node: NOWHERE, holder: self.last_ward };
+        let ward_owner = parent.map_or(own, |parent| parent.ward_owner);
         let request = Request {
             tag: 0,
             owner: ward_owner,
             transaction: Transaction(0),
             lockspace: key.lockspace,
-            parent: None,
-            name: key.name,
+            parent: parent.map(|parent| parent.ward),
+            name: wanted.name,
             mode: ward_for(None),
-            scope: whole(policy),
+            scope: whole(wanted.scope.policy()),
             flags: Flags::NODLCKWT,
             deadline: None,
         };
@@ -281,10 +336,12 @@ impl Node {
                 mode: None,
                 master: None,
                 lock: None,
+                moving: None,
                 asked: None,
                 called: None,
                 giving: None,
                 parked: Vec::new(),
+                is_stale: false,
                 serial: 0,
                 synced: 0,
                 idle_since: None,
@@ -317,6 +374,11 @@ impl Node {
         self.show(Event::Convert(Convert { tag, owner, lock, mode, scope, flags, value, deadline }));
     }
 
+    /// The value as this node knows it.
+    pub(super) fn token_value(&self, key: &Key) -> Value {
+        self.tokens.get(key).and_then(|token| self.users.value_of(token.ward)).unwrap_or(Value::NEW)
+    }
+
     /// The ward gives its conversion up, if one is under way.
     pub(super) fn stop_giving(&mut self, key: Key) {
         let Some(token) = self.tokens.get_mut(&key) else { return };
@@ -335,7 +397,7 @@ impl Node {
                 self.show_ward(key, ward_mode, Flags::IVVALBLK, None);
             }
         }
-        let local = self.users.value(key.lockspace, key.name).unwrap_or(Value::NEW);
+        let local = self.token_value(&key);
         if let Some(token) = self.tokens.get_mut(&key) {
             token.serial = value.serial;
             token.synced = local.serial;

@@ -33,10 +33,10 @@ pub struct Spaces {
     owner: u32,
 }
 
-/// The number of the lockspace with this name: FNV-1a, on every node the same. 0 is nobody's.
+/// The number of the lockspace with this name: 31 bits of FNV-1a, on every node the same. 0 is nobody's.
 pub fn lockspace(name: &[u8]) -> Lockspace {
     let step = |hash: u32, byte: &u8| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193);
-    Lockspace(name.iter().fold(0x811c_9dc5, step).max(1))
+    Lockspace((name.iter().fold(0x811c_9dc5, step) & 0x7fff_ffff).max(1))
 }
 
 impl Spaces {

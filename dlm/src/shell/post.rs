@@ -201,7 +201,7 @@ mod tests {
     }
 
     fn message(tag: u64) -> Message {
-        let key = Key { lockspace: Lockspace(1), name: Name::new(b"x").unwrap() };
+        let key = Key::new(Lockspace(1), Name::new(b"x").unwrap());
         Message::Queued { tag, key }
     }
 

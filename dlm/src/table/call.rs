@@ -6,6 +6,7 @@
 use super::Table;
 use crate::event::Effect;
 use crate::extents::Interest;
+use crate::flags::Flags;
 use crate::lock::{State, Wish};
 use crate::mode::Mode;
 use crate::policy::{Policy, Scope};
@@ -62,7 +63,8 @@ impl Table {
         let scope = self.locks[lock].scope;
         let mut calls: Vec<(Mode, Scope)> = Vec::new();
         let mut note = |other: u32| {
-            let Some(pending) = self.locks[other].pending else { return false };
+            let pending = self.locks[other].pending.filter(|pending| !pending.wish.flags.has(Flags::AWAIT));
+            let Some(pending) = pending else { return false };
             if wanted.has(pending.wish.mode) && pending.wish.scope.meets(scope) {
                 calls.push((pending.wish.mode, pending.wish.scope));
             }

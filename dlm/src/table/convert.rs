@@ -72,8 +72,7 @@ impl Table {
             }
             return Ok(());
         }
-        if wish.flags.has(Flags::NOQUEUE)
-            || wish.flags.has(Flags::NODLCKWT)
+        if wish.flags.has_any(Flags::NOQUEUE | Flags::NODLCKWT | Flags::AWAIT)
             || !self.would_deadlock(resource, lock, &wish)
         {
             return self.wait(resource, lock, &wish, effects);

@@ -18,7 +18,7 @@ use crate::event::{Effect, Gone};
 use crate::flags::Flags;
 use crate::mode::Mode;
 use base::Time;
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 impl Table {
     pub(super) fn gone(&mut self, gone: Gone, effects: &mut Vec<Effect>) {
@@ -29,16 +29,24 @@ impl Table {
             }
         };
         match gone {
-            Gone::Holder(_) => locks.retain(|lock| !self.locks[*lock].orphan),
+            // What is held over ends by time or a fence only.
+            Gone::Holder(_) => {
+                locks.retain(|lock| !self.locks[*lock].orphan && !self.locks[*lock].held_over);
+            }
             Gone::Orphans(_) | Gone::OrphansOf(_) => locks.retain(|lock| self.locks[*lock].orphan),
             Gone::Down { .. } | Gone::Fenced(_) => {}
         }
-        let mut touched = BTreeSet::new();
+        let mut touched = BTreeMap::new();
         for lock in locks {
-            touched.insert(self.locks[lock].resource);
+            let resource = self.locks[lock].resource;
+            touched.insert(resource, self.resources.id(resource));
             self.lose(lock, gone, effects);
         }
-        for resource in touched {
+        for (resource, id) in touched {
+            // One that was only there for another's sake has gone with that one.
+            if self.resources.find(id).is_none() {
+                continue;
+            }
             self.serve(resource, None, effects);
             self.drop_if_idle(resource);
         }

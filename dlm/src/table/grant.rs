@@ -10,7 +10,7 @@ use crate::flags::Flags;
 use crate::lock::{Pending, State, Wish};
 use crate::mode::{Mode, ModeSet, ValueMove, value_move};
 use crate::policy::{Policy, Scope};
-use crate::resource::Resource;
+use crate::resource::{Resource, Value};
 use crate::slab::NONE;
 
 impl Table {
@@ -55,6 +55,9 @@ impl Table {
 
     /// The wish's mode, or the other one that will do, if no granted lock is in its way.
     pub(super) fn free_mode(&self, resource: u32, lock: u32, wish: &Wish) -> Option<Mode> {
+        if wish.flags.has(Flags::AWAIT) {
+            return None;
+        }
         if self.is_free(resource, lock, wish.mode, wish.scope) {
             return Some(wish.mode);
         }
@@ -121,6 +124,23 @@ impl Table {
         status.is_other_mode = mode != wish.mode;
         self.tell_grant(lock, wish.tag, status, value, effects);
         self.call_new_holder(resource, lock, effects);
+    }
+
+    /// Somebody else has decided that a wish is granted.
+    pub(super) fn allow(
+        &mut self,
+        id: LockId,
+        mode: Mode,
+        scope: Scope,
+        value: Value,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Some(lock) = self.locks.find(id.0) else { return };
+        let Some(Pending { wish, .. }) = self.locks[lock].pending else { return };
+        let resource = self.locks[lock].resource;
+        debug_assert!(self.is_free(resource, lock, mode, scope), "what is allowed goes with what is here");
+        self.resources[resource].value = value;
+        self.grant(resource, lock, &Wish { scope, ..wish }, mode, None, effects);
     }
 
     /// What a new lock gets: for a range as much of the desired one as nobody else cares for.

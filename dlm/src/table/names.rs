@@ -3,7 +3,8 @@
 //! Invariant: `names` holds exactly the resources of the slab, by (lockspace, parent, name).
 
 use super::Table;
-use crate::event::Lockspace;
+use crate::event::{LockId, Lockspace};
+use crate::key::{Branch, Key};
 use crate::mode::ModeSet;
 use crate::name::Name;
 use crate::policy::Policy;
@@ -50,8 +51,9 @@ impl Table {
         if self.resources.count() >= self.config.resources_max {
             return None;
         }
-        let mut depth = 1;
+        let (mut depth, mut branch) = (1, Branch::ROOT);
         if place.parent != NONE {
+            branch = self.resources[place.parent].branch.step(self.root_of(place.parent), place.name);
             self.resources[place.parent].children += 1;
             depth += self.resources[place.parent].depth;
         }
@@ -62,6 +64,7 @@ impl Table {
             parent: place.parent,
             children: 0,
             depth,
+            branch,
             policy,
             granted: Chain::EMPTY,
             converting: Chain::EMPTY,
@@ -83,6 +86,25 @@ impl Table {
     pub fn value(&self, lockspace: Lockspace, name: Name) -> Option<Value> {
         let index = self.find_resource(&Place { lockspace, parent: NONE, name })?;
         Some(self.resources[index].value)
+    }
+
+    /// The value of a lock's resource.
+    pub fn value_of(&self, lock: LockId) -> Option<Value> {
+        Some(self.resources[self.locks[self.locks.find(lock.0)?].resource].value)
+    }
+
+    /// The key of a lock's resource.
+    pub fn key_of(&self, lock: LockId) -> Option<Key> {
+        let index = self.locks[self.locks.find(lock.0)?].resource;
+        let resource = &self.resources[index];
+        Some(Key { lockspace: resource.lockspace, name: self.root_of(index), branch: resource.branch })
+    }
+
+    fn root_of(&self, mut index: u32) -> Name {
+        while self.resources[index].parent != NONE {
+            index = self.resources[index].parent;
+        }
+        self.resources[index].name
     }
 
     pub(super) fn set_value(&mut self, lockspace: Lockspace, name: Name, value: Value) {

@@ -71,7 +71,9 @@ impl Table {
         self.enqueue(resource, lock, wish);
         let owner = self.locks[lock].owner;
         effects.push(Effect::Queued { tag: wish.tag, lock: self.id(lock), owner });
-        self.call_holders(resource, lock, wish, effects);
+        if !wish.flags.has(Flags::AWAIT) {
+            self.call_holders(resource, lock, wish, effects);
+        }
         Ok(())
     }
 

@@ -4,7 +4,7 @@
 //! all the time between.
 
 use super::Table;
-use crate::event::{Actor, LockId, Lockspace, Owner};
+use crate::event::{Actor, LockId, Lockspace, Owner, Transaction};
 use crate::flags::Flags;
 use crate::lock::{Lock, Pending, State, Wish};
 use crate::mode::Mode;
@@ -88,6 +88,21 @@ impl Table {
         Some((resource.lockspace, resource.name))
     }
 
+    /// Whose a lock is.
+    pub fn owner_of(&self, lock: LockId) -> Option<Owner> {
+        Some(self.locks[self.locks.find(lock.0)?].owner)
+    }
+
+    /// On whose behalf a lock was asked for.
+    pub fn transaction_of(&self, lock: LockId) -> Option<Transaction> {
+        Some(self.locks[self.locks.find(lock.0)?].transaction)
+    }
+
+    /// What a lock is about.
+    pub fn scope_of(&self, lock: LockId) -> Option<Scope> {
+        Some(self.locks[self.locks.find(lock.0)?].scope)
+    }
+
     /// The first wait on the resource of `lock` that no granted lock but this one forbids.
     pub fn held_up_by(&self, lock: LockId) -> Option<HeldUp> {
         let index = self.locks.find(lock.0)?;
@@ -133,6 +148,20 @@ impl Table {
         modes.reduce(Mode::join)
     }
 
+    /// The number of the last wait of this table.
+    pub fn last_wait(&self) -> u64 {
+        self.last_wait
+    }
+
+    /// The last wait on the resource of `lock` that will read the value in a mode beside which others may write it.
+    pub fn last_read_wait(&self, lock: LockId) -> Option<u64> {
+        let held = &self.resources[self.locks[self.locks.find(lock.0)?].resource];
+        let waits = held.converting.iter(&self.locks).chain(held.waiting.iter(&self.locks));
+        let pending = waits.filter_map(|other| self.locks[other].pending);
+        let reads = pending.filter(|p| p.wish.mode < Mode::CW && p.wish.flags.has(Flags::VALBLK));
+        reads.map(|pending| pending.number).max()
+    }
+
     /// True if somebody waits for `mode` on the resource of `lock`.
     pub fn is_wanted(&self, lock: LockId, mode: Mode) -> bool {
         let index = self.locks.find(lock.0);
@@ -173,7 +202,7 @@ impl Table {
         let mut edges = Vec::new();
         for (index, lock) in self.locks.iter() {
             let Some(pending) = &lock.pending else { continue };
-            let left_out = (pending.wish.flags | lock.lasting).has(Flags::NODLCKWT);
+            let left_out = (pending.wish.flags | lock.lasting).has_any(Flags::NODLCKWT | Flags::AWAIT);
             if pending.since < since_before && !left_out {
                 self.edges_of(index, lock, pending, &mut edges);
             }
@@ -187,7 +216,7 @@ impl Table {
         let Some(index) = self.locks.find(lock.0) else { return edges };
         let lock = &self.locks[index];
         let Some(pending) = &lock.pending else { return edges };
-        if all || !(pending.wish.flags | lock.lasting).has(Flags::NODLCKWT) {
+        if all || !(pending.wish.flags | lock.lasting).has_any(Flags::NODLCKWT | Flags::AWAIT) {
             self.edges_of(index, lock, pending, &mut edges);
         }
         edges

@@ -17,7 +17,6 @@
 //! ```
 
 use super::reader::Reader;
-use super::records::{list, listed};
 use super::writer::Writer;
 use crate::error::Error;
 use crate::event::{Actor, LockId, Owner, Transaction};
@@ -51,8 +50,7 @@ pub fn put(writer: &mut Writer<'_>, said: &Search) {
 }
 
 fn put_edges(writer: &mut Writer<'_>, kind: u8, round: u64, edges: &[Edge]) {
-    writer.head(kind, 0, None, None).u64(round).u32(edges.len() as u32);
-    for edge in edges {
+    writer.head(kind, 0, None, None).u64(round).list(edges, |writer, edge| {
         put_actor(writer, &edge.waiter);
         writer.u64(edge.lock.0).u64(edge.wait);
         put_actor(writer, &edge.blocker);
@@ -60,7 +58,7 @@ fn put_edges(writer: &mut Writer<'_>, kind: u8, round: u64, edges: &[Edge]) {
             Held::Grant { lock, token } => writer.u8(0).u64(lock.0).u64(token),
             Held::Wait(wait) => writer.u8(1).u64(wait),
         };
-    }
+    });
 }
 
 fn put_actor(writer: &mut Writer<'_>, actor: &Actor) {
@@ -90,7 +88,7 @@ pub fn take(reader: &mut Reader<'_>, kind: u8) -> Result<Search, Error> {
 
 fn edges(reader: &mut Reader<'_>) -> Result<Vec<Edge>, Error> {
     let count = reader.u32()?;
-    list(reader, count, |reader| {
+    reader.list(count, |reader| {
         Ok(Edge {
             waiter: actor(reader)?,
             lock: LockId(reader.u64()?),
@@ -103,8 +101,8 @@ fn edges(reader: &mut Reader<'_>) -> Result<Vec<Edge>, Error> {
 
 fn actor(reader: &mut Reader<'_>) -> Result<Actor, Error> {
     Ok(match reader.u8()? {
-        0 => Actor::Asker(NodeId(reader.u32()?), listed(reader)?),
-        1 => Actor::Holder(NodeId(reader.u32()?), listed(reader)?),
+        0 => Actor::Asker(NodeId(reader.u32()?), reader.listed()?),
+        1 => Actor::Holder(NodeId(reader.u32()?), reader.listed()?),
         2 => Actor::Owner(Owner { node: NodeId(reader.u32()?), holder: reader.u64()? }),
         3 => Actor::Transaction(Transaction(reader.u64()?)),
         _ => return Err(Error::Wire("an actor of an unknown kind")),

@@ -2,9 +2,12 @@
 
 use super::*;
 use crate::event::{Actor, LockId, Lockspace, Owner, Refusal, Transaction};
-use crate::message::{Ask, Copy, Drop, Key, Report, Search};
+use crate::flags::Flags;
+use crate::key::{Branch, Key};
+use crate::message::{Ask, Copy, Drop, Placed, Report, Scoped, ScopedCopy, Search};
 use crate::mode::Mode;
 use crate::name::Name;
+use crate::policy::{Scope, Span};
 use crate::resource::Value;
 use crate::table::{Edge, Held};
 use base::NodeId;
@@ -13,8 +16,12 @@ use proptest::option;
 use proptest::prelude::*;
 
 fn keys() -> impl Strategy<Value = Key> {
-    (any::<u32>(), vec(any::<u8>(), 1..=64))
-        .prop_map(|(space, name)| Key { lockspace: Lockspace(space), name: Name::new(&name).unwrap() })
+    let branches = prop_oneof![Just(Branch::ROOT), any::<[u8; 32]>().prop_map(Branch)];
+    (any::<u32>(), vec(any::<u8>(), 1..=64), branches).prop_map(|(space, name, branch)| Key {
+        lockspace: Lockspace(space),
+        name: Name::new(&name).unwrap(),
+        branch,
+    })
 }
 
 fn modes() -> impl Strategy<Value = Mode> {
@@ -31,9 +38,57 @@ fn values() -> impl Strategy<Value = Value> {
     prop_oneof![Just(Value::NEW), written]
 }
 
+fn scopes() -> impl Strategy<Value = Scope> {
+    let span = |one: u64, other: u64| Span { first: one.min(other), last: one.max(other) };
+    prop_oneof![
+        Just(Scope::Plain),
+        (1..=u64::MAX).prop_map(Scope::Bits),
+        any::<[u64; 4]>().prop_map(move |[a, b, c, d]| {
+            let (span, more) = (span(a, b), span(c, d));
+            Scope::Extent { span, desired: span.hull(more) }
+        }),
+    ]
+}
+
+fn scoped() -> impl Strategy<Value = Scoped> {
+    (locks(), any::<u64>(), any::<u64>(), any::<u32>(), scopes()).prop_map(
+        |(lock, holder, transaction, flags, scope)| {
+            let (transaction, flags) = (Transaction(transaction), Flags(flags));
+            Scoped { lock, holder, transaction, flags, scope }
+        },
+    )
+}
+
+fn scoped_copies() -> impl Strategy<Value = ScopedCopy> {
+    (keys(), locks(), any::<[u64; 2]>(), modes(), scopes(), option::of(modes()), values()).prop_map(
+        |(key, lock, [holder, transaction], mode, scope, wanted, value)| {
+            let transaction = Transaction(transaction);
+            ScopedCopy { key, lock, holder, transaction, mode, scope, wanted, value }
+        },
+    )
+}
+
+fn copies() -> impl Strategy<Value = Copy> {
+    (keys(), modes(), values()).prop_map(|(key, mode, value)| Copy { key, mode, value })
+}
+
+fn placed() -> impl Strategy<Value = Placed> {
+    (keys(), locks(), locks(), modes()).prop_map(|(key, lock, at_master, mode)| Placed {
+        key,
+        lock,
+        at_master,
+        mode,
+    })
+}
+
+fn nodes() -> impl Strategy<Value = NodeId> {
+    any::<u32>().prop_map(NodeId)
+}
+
 fn asks() -> impl Strategy<Value = Ask> {
-    (any::<u64>(), keys(), modes(), option::of(locks()), any::<bool>())
-        .prop_map(|(tag, key, mode, holds, tries)| Ask { tag, key, mode, holds, tries })
+    (any::<u64>(), keys(), modes(), option::of(locks()), any::<[bool; 2]>(), option::of(scoped())).prop_map(
+        |(tag, key, mode, holds, [tries, reads], scoped)| Ask { tag, key, mode, holds, tries, reads, scoped },
+    )
 }
 
 fn refusals() -> impl Strategy<Value = Refusal> {
@@ -42,14 +97,44 @@ fn refusals() -> impl Strategy<Value = Refusal> {
 
 fn drops() -> impl Strategy<Value = Drop> {
     let value = option::of((any::<[u8; 32]>(), any::<bool>()));
-    (keys(), locks(), option::of(modes()), value, any::<u64>())
-        .prop_map(|(key, lock, mode, value, floor)| Drop { key, lock, mode, value, floor })
+    (keys(), locks(), option::of(modes()), option::of(scopes()), value, any::<u64>())
+        .prop_map(|(key, lock, mode, scope, value, floor)| Drop { key, lock, mode, scope, value, floor })
 }
 
 fn reports() -> impl Strategy<Value = Report> {
-    let copies = (keys(), modes(), values()).prop_map(|(key, mode, value)| Copy { key, mode, value });
-    (vec(keys(), 0..5), vec(copies, 0..5), any::<u64>(), any::<bool>())
-        .prop_map(|(masters, orphans, floor, more)| Report { masters, orphans, floor, more })
+    let trees = (vec(keys(), 0..5), vec((keys(), nodes()), 0..5));
+    (trees, vec(copies(), 0..5), vec(scoped_copies(), 0..5), any::<u64>(), any::<bool>()).prop_map(
+        |((masters, handed), orphans, scoped, floor, more)| Report {
+            masters,
+            handed,
+            orphans,
+            scoped,
+            floor,
+            more,
+        },
+    )
+}
+
+/// What is said when a tree goes to another master.
+fn moves() -> impl Strategy<Value = Message> {
+    let lists = (
+        vec((nodes(), copies()), 0..4),
+        vec((nodes(), scoped_copies()), 0..4),
+        vec((keys(), locks()), 0..4),
+        vec(placed(), 0..4),
+        vec(nodes(), 0..4),
+    );
+    (0..7, keys(), any::<u64>(), nodes(), any::<bool>(), lists).prop_map(
+        |(kind, key, number, to, more, (copies, scoped, tokens, placed, nodes))| match kind {
+            0 => Message::Moving { key, to, number },
+            1 => Message::Noted { key, number },
+            2 => Message::Tree { key, tokens: copies, scoped, nodes, floor: number, more },
+            3 => Message::Took { key },
+            4 => Message::Confirmed { key },
+            5 => Message::Taken { key },
+            _ => Message::Moved { key, tokens, scoped: placed, more },
+        },
+    )
 }
 
 fn actors() -> impl Strategy<Value = Actor> {
@@ -93,9 +178,23 @@ fn any_message() -> impl Strategy<Value = Message> {
         1 => Message::Cancel { tag, key },
         _ => Message::NotMaster { tag, key },
     });
-    let granted = (any::<u64>(), keys(), locks(), modes(), any::<u64>(), values()).prop_map(
-        |(tag, key, lock, mode, token, value)| Message::Granted { tag, key, lock, mode, token, value },
+    let granted = (any::<[u64; 2]>(), keys(), locks(), modes(), scopes(), values()).prop_map(
+        |([tag, token], key, lock, mode, scope, value)| Message::Granted {
+            tag,
+            key,
+            lock,
+            mode,
+            scope,
+            token,
+            value,
+        },
     );
+    let written = option::of((any::<[u8; 32]>(), any::<bool>()));
+    let fetched = (keys(), any::<u64>(), written).prop_map(|(key, number, value)| Message::Fetched {
+        key,
+        number,
+        value,
+    });
     prop_oneof![
         asks().prop_map(Message::Lookup),
         asks().prop_map(Message::Ask),
@@ -109,14 +208,15 @@ fn any_message() -> impl Strategy<Value = Message> {
         keys().prop_map(|key| Message::Released { key }),
         (keys(), modes()).prop_map(|(key, mode)| Message::InUse { key, mode }),
         (any::<u64>(), keys(), refusals()).prop_map(|(tag, key, why)| Message::Denied { tag, key, why }),
-        (keys(), locks(), modes(), any::<bool>()).prop_map(|(key, lock, mode, tries)| Message::Callback {
-            key,
-            lock,
-            mode,
-            tries
+        (keys(), locks(), modes(), scopes(), any::<bool>()).prop_map(|(key, lock, mode, scope, tries)| {
+            Message::Callback { key, lock, mode, scope, tries }
         }),
-        (vec((keys(), locks()), 0..5), any::<bool>())
-            .prop_map(|(trees, done)| Message::Recovered { trees, done }),
+        (vec((keys(), locks()), 0..5), vec(placed(), 0..5), any::<bool>())
+            .prop_map(|(trees, scoped, done)| Message::Recovered { trees, scoped, done }),
+        (keys(), locks(), any::<u64>()).prop_map(|(key, lock, number)| Message::Fetch { key, lock, number }),
+        option::of(any::<u64>()).prop_map(|holder| Message::Purge { holder }),
+        fetched,
+        moves(),
         tagged,
         granted,
         drops().prop_map(Message::Drop),
@@ -169,23 +269,23 @@ proptest! {
 
 #[test]
 fn what_is_said_most_often_is_short() {
-    let key = Key { lockspace: Lockspace(1), name: Name::new(b"resource").unwrap() };
+    let key = Key::new(Lockspace(1), Name::new(b"resource").unwrap());
     let size = |message: Message| {
         let mut out = Vec::new();
         put(&message, &mut out);
         out.len()
     };
-    let ask = Ask { tag: 1, key, mode: Mode::EX, holds: None, tries: false };
+    let ask = Ask { tag: 1, key, mode: Mode::EX, holds: None, tries: false, reads: false, scoped: None };
     assert_eq!(size(Message::Ask(ask)), 24);
-    let (lock, mode, value) = (LockId(1), Mode::EX, Value::NEW);
-    assert_eq!(size(Message::Granted { tag: 1, key, lock, mode, token: 1, value }), 40);
-    assert_eq!(size(Message::Callback { key, lock, mode, tries: false }), 24);
-    assert_eq!(size(Message::Drop(Drop { key, lock, mode: None, value: None, floor: 1 })), 32);
+    let (lock, mode, scope, value) = (LockId(1), Mode::EX, Scope::Plain, Value::NEW);
+    assert_eq!(size(Message::Granted { tag: 1, key, lock, mode, scope, token: 1, value }), 40);
+    assert_eq!(size(Message::Callback { key, lock, mode, scope, tries: false }), 24);
+    assert_eq!(size(Message::Drop(Drop { key, lock, mode: None, scope: None, value: None, floor: 1 })), 32);
 }
 
 #[test]
 fn a_name_of_no_length_and_one_of_65_are_refused() {
-    let key = Key { lockspace: Lockspace(1), name: Name::new(&[7; 64]).unwrap() };
+    let key = Key::new(Lockspace(1), Name::new(&[7; 64]).unwrap());
     let mut bytes = batch(&[Message::Released { key }]).to_vec();
     bytes.push(7);
     for length in [0, 65, 255] {
@@ -196,7 +296,8 @@ fn a_name_of_no_length_and_one_of_65_are_refused() {
 
 #[test]
 fn counts_that_no_bytes_stand_behind_cost_no_memory() {
-    let mut bytes = batch(&[Message::Recovered { trees: Vec::new(), done: true }]).to_vec();
+    let mut bytes =
+        batch(&[Message::Recovered { trees: Vec::new(), scoped: Vec::new(), done: true }]).to_vec();
     let at = bytes.len() - 4;
     bytes[at..].copy_from_slice(&u32::MAX.to_le_bytes());
     assert!(messages(&bytes.into()).is_err());

@@ -79,6 +79,7 @@ impl Spec {
             Event::Gone(gone) => self.gone(*gone),
             Event::Tick => self.tick(),
             Event::Victim { .. } | Event::Value { .. } | Event::Epoch(_) | Event::Floor(_) => {}
+            Event::Allow { .. } | Event::Deny { .. } => {}
         }
         self.forget_idle();
         let mut told = std::mem::take(&mut self.told);

@@ -10,7 +10,7 @@
 //! Invariant: no state is left out, but by equal fingerprints of 128 bits.
 
 use crate::node::fingerprint::fingerprint_of;
-use crate::node::{Config, Effect, Event, Member, MemberState};
+use crate::node::{Config, Effect, Event, Member, MemberState, Remaster};
 use crate::{
     Convert, Effect as Told, Envelope, Event as UserEvent, Flags, Key, LockId, Lockspace, Mode, Name, Node,
     Owner, Request, Scope, Transaction, Unlock,
@@ -84,6 +84,7 @@ impl World {
                 trees_idle_max: 4,
                 guarded: BTreeSet::new(),
                 lease: Duration::from_secs(1),
+                remaster: Remaster::default(),
             };
             let node = Rc::new(Node::new(config).unwrap());
             let (script, relies_on, wanted): (Script, _, _) = (&[], None, None);
@@ -121,10 +122,8 @@ impl World {
     }
 
     fn key(&self, directory: usize) -> Key {
-        let keys = (0..).map(|number| Key {
-            lockspace: Lockspace(1),
-            name: Name::new(format!("r{number}").as_bytes()).unwrap(),
-        });
+        let name = |number: u64| Name::new(format!("r{number}").as_bytes()).unwrap();
+        let keys = (0..).map(|number| Key::new(Lockspace(1), name(number)));
         keys.into_iter().find(|key| self.actors[0].node.directory_of(key) == Some(id(directory))).unwrap()
     }
 

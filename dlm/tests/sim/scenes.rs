@@ -5,7 +5,7 @@
 use super::users::bytes;
 use crate::event::Gone;
 use crate::message::Search;
-use crate::node::{Canary, Config, Effect, Event, Member, MemberState};
+use crate::node::{Canary, Config, Effect, Event, Member, MemberState, Remaster};
 use crate::table::{Edge, Held};
 use crate::{
     Actor, Convert, Effect as Told, Envelope, Event as UserEvent, Flags, Grant, Key, LockId, Lockspace,
@@ -42,6 +42,7 @@ impl Stage {
                 trees_idle_max: 16,
                 guarded: BTreeSet::new(),
                 lease: Duration::from_secs(1),
+                remaster: Remaster::default(),
             };
             let mut node = Node::new(config).unwrap();
             node.infect(canary);
@@ -196,7 +197,7 @@ impl Stage {
     fn tree(&mut self, master: NodeId, directory: NodeId) -> (Key, Grant) {
         for number in 0.. {
             let name = Name::new(format!("r{number}").as_bytes()).unwrap();
-            let key = Key { lockspace: Lockspace(1), name };
+            let key = Key::new(Lockspace(1), name);
             if self.nodes[&ONE].directory_of(&key) == Some(directory) {
                 let grant = self.lock(master, key, Mode::PR);
                 assert!(self.nodes[&master].mastered().any(|tree| tree == key));

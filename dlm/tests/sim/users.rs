@@ -136,7 +136,7 @@ impl User {
             let number = prng.below(self.keys);
             let lockspace = if number < self.keys / 2 { Lockspace(1) } else { GUARDED };
             let name = Name::new(format!("r{number}").as_bytes()).unwrap();
-            let key = Key { lockspace, name };
+            let key = Key::new(lockspace, name);
             if self.has(&key).is_none() {
                 return key;
             }

@@ -9,7 +9,7 @@ mod network;
 use super::circles;
 use super::oracle::Oracle;
 use super::users::{Doing, GUARDED, Habit, User};
-use crate::node::{Canary, Config, Effect, Event, Member, MemberState};
+use crate::node::{Canary, Config, Effect, Event, Member, MemberState, Remaster};
 use crate::{Effect as Told, Envelope, Key, Node, Refusal};
 use base::{Epoch, Incarnation, NodeId, Prng, Time};
 use faults::Fault;
@@ -184,6 +184,12 @@ impl World {
             trees_idle_max: self.plan.idle_max,
             guarded: BTreeSet::from([GUARDED]),
             lease: Duration::from_nanos(LEASE + LEASE * 3 * DRIFT_MAX / 1_000_000),
+            remaster: Remaster {
+                asks_min: 5,
+                halved: Duration::from_nanos(8_000),
+                watched: Duration::from_nanos(300),
+                rests: Duration::from_nanos(2_000),
+            },
         };
         let mut core = Node::new(config).unwrap();
         core.infect(self.plan.canary);
@@ -394,8 +400,9 @@ impl World {
 
     fn send(&mut self, from: NodeId, to: NodeId, envelope: Envelope) {
         self.messages += 1;
-        let Some(receiver) = self.machines.get(&to) else { return };
-        let (to_life, envelope) = (receiver.life, Box::new(envelope));
+        // The fabric speaks to the life that the sender knows of.
+        let Some(to_life) = self.machines.get(&from).and_then(|sender| sender.node.life_of(to)) else { return };
+        let envelope = Box::new(envelope);
         let when = self.network.arrival(&mut self.prng, self.now, from, to);
         self.at(when, Happening::Arrives { to, to_life, envelope });
     }

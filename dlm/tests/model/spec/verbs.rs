@@ -221,7 +221,7 @@ impl Spec {
 
     pub(super) fn gone(&mut self, gone: Gone) {
         let concerned = |lock: &SpecLock| match gone {
-            Gone::Holder(owner) => lock.owner == owner && !lock.orphan,
+            Gone::Holder(owner) => lock.owner == owner && !lock.orphan && !lock.held_over,
             Gone::Down { node, .. } | Gone::Fenced(node) => lock.owner.node == node,
             Gone::Orphans(node) => lock.owner.node == node && lock.orphan,
             Gone::OrphansOf(owner) => lock.owner == owner && lock.orphan,
