@@ -61,7 +61,11 @@ const VERBS: &[Verb] = &[
         details: "One line a crate. Built with all optimisations. A failure shows what happened last, its seed, and how to see it\n\
                   again. With --nodes one large cluster is simulated instead (membership up to 10,000, dlm up to 1,000 nodes).",
         flags: &[
-            Flag { name: "seeds", value: Some("N"), help: "how many seeds of each simulation (default 2,000)" },
+            Flag {
+                name: "seeds",
+                value: Some("N"),
+                help: "how many seeds of each simulation (default 2,000)",
+            },
             Flag { name: "nodes", value: Some("M"), help: "one large cluster of so many nodes" },
             Flag { name: "seed", value: Some("S"), help: "this seed alone" },
         ],

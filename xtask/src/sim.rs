@@ -114,7 +114,9 @@ fn replay(name: &str, prefix: &str, text: &str) -> String {
         (is_failure && !digits.is_empty()).then_some(digits)
     });
     match seed {
-        Some(seed) => format!("seed {seed}; again: cargo xtask sim {name} --seed {seed} ({prefix}_SEED={seed})"),
+        Some(seed) => {
+            format!("seed {seed}; again: cargo xtask sim {name} --seed {seed} ({prefix}_SEED={seed})")
+        }
         None => format!("it names no seed; again: cargo xtask sim {name}"),
     }
 }

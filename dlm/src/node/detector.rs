@@ -168,8 +168,7 @@ impl Node {
     fn begin_round(&mut self, missing: BTreeSet<NodeId>, circles: Vec<Cycle>) -> u64 {
         self.detector.last_round += 1;
         let number = self.detector.last_round;
-        self.detector.search =
-            Some(Round { number, begun: self.now, missing, seen: Vec::new(), circles });
+        self.detector.search = Some(Round { number, begun: self.now, missing, seen: Vec::new(), circles });
         number
     }
 

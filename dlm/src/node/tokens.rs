@@ -291,7 +291,9 @@ impl Node {
 
     fn asks_too_much(&self, key: Key) -> bool {
         let Some(token) = self.tokens.get(&key) else { return false };
-        let Some(asked) = token.asked.filter(|asked| asked.is_queued && !asked.ask.tries) else { return false };
+        let Some(asked) = token.asked.filter(|asked| asked.is_queued && !asked.ask.tries) else {
+            return false;
+        };
         self.need(key).is_none_or(|(mode, _, _)| {
             let wanted = token.mode.map_or(mode, |held| held.join(mode));
             wanted != asked.ask.mode && asked.ask.mode.covers(wanted)

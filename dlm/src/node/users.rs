@@ -8,7 +8,9 @@
 
 use super::tokens::{Token, ward_for};
 use super::{Effect as NodeEffect, Node};
-use crate::event::{Actor, Convert, Effect, Event, Gone, LockId, Owner, Refusal, Request, Transaction, Unlock};
+use crate::event::{
+    Actor, Convert, Effect, Event, Gone, LockId, Owner, Refusal, Request, Transaction, Unlock,
+};
 use crate::flags::Flags;
 use crate::message::Key;
 use crate::mode::Mode;

@@ -12,8 +12,8 @@
 use crate::node::fingerprint::fingerprint_of;
 use crate::node::{Config, Effect, Event, Member, MemberState};
 use crate::{
-    Convert, Effect as Told, Envelope, Event as UserEvent, Flags, Key, LockId, Lockspace, Mode, Name, Node, Owner,
-    Request, Scope, Transaction, Unlock,
+    Convert, Effect as Told, Envelope, Event as UserEvent, Flags, Key, LockId, Lockspace, Mode, Name, Node,
+    Owner, Request, Scope, Transaction, Unlock,
 };
 use base::{Epoch, Incarnation, NodeId, Time};
 use std::collections::{BTreeSet, HashSet, VecDeque};
@@ -129,7 +129,9 @@ impl World {
     }
 
     fn settle(&mut self, key: &Key) {
-        while let Some(step) = self.steps(usize::MAX).into_iter().find(|step| matches!(step, Step::Arrives(..))) {
+        while let Some(step) =
+            self.steps(usize::MAX).into_iter().find(|step| matches!(step, Step::Arrives(..)))
+        {
             self.apply(step, key, usize::MAX).unwrap();
         }
     }
@@ -212,7 +214,16 @@ impl World {
             }),
             (Some(lock), Some(mode)) => {
                 actor.relies_on = actor.mode.map(|held| held.meet(mode));
-                UserEvent::Convert(Convert { tag, owner, lock, mode, scope: None, flags, value: None, deadline })
+                UserEvent::Convert(Convert {
+                    tag,
+                    owner,
+                    lock,
+                    mode,
+                    scope: None,
+                    flags,
+                    value: None,
+                    deadline,
+                })
             }
             (Some(lock), None) => {
                 (actor.lock, actor.mode, actor.relies_on) = (None, None, None);
@@ -251,7 +262,8 @@ impl World {
         actor.waits = false;
         match told {
             Told::Granted(grant) => {
-                (actor.lock, actor.mode, actor.relies_on) = (Some(grant.lock), Some(grant.mode), Some(grant.mode));
+                (actor.lock, actor.mode, actor.relies_on) =
+                    (Some(grant.lock), Some(grant.mode), Some(grant.mode));
                 self.granted(node, grant.mode, grant.token)
             }
             Told::Done { .. } => Ok(()),
@@ -270,7 +282,10 @@ impl World {
         }
         for other in Mode::ALL.into_iter().filter(|other| !other.goes_with(mode)) {
             if self.tokens[other as usize] >= token {
-                return Err(format!("token {token} in {mode:?} after {} in {other:?}", self.tokens[other as usize]));
+                return Err(format!(
+                    "token {token} in {mode:?} after {} in {other:?}",
+                    self.tokens[other as usize]
+                ));
             }
         }
         let last = &mut self.tokens[mode as usize];
@@ -304,7 +319,8 @@ impl World {
         let actor = |actor: &Actor| {
             (actor.fingerprint, actor.script.len(), actor.waits, actor.relies_on, actor.tag, actor.view)
         };
-        let ways = self.ways.iter().flatten().map(|way| way.iter().map(|(_, number)| *number).collect::<Vec<_>>());
+        let ways =
+            self.ways.iter().flatten().map(|way| way.iter().map(|(_, number)| *number).collect::<Vec<_>>());
         fingerprint_of(format_args!(
             "{:?} {:?} {:?} {:?}",
             self.actors.iter().map(actor).collect::<Vec<_>>(),
@@ -394,12 +410,25 @@ const SCENES: &[Scene] = &[
     },
 ];
 
+/// With SSI_TEST_LONG only: minutes.
+const LONG_SCENES: &[Scene] = &[Scene {
+    name: "three who convert up and down; the master dies",
+    master: 2,
+    directory: 0,
+    before: [&[PR], &[PR], &[PR]],
+    then: [&[CW, PR, None], &[None, CW, None], &[None, PR, None]],
+    dies: 2,
+}];
+
 #[test]
 fn every_interleaving_of_a_conversion_and_a_death_is_safe_and_ends() {
-    for scene in SCENES {
+    let long = if std::env::var_os("SSI_TEST_LONG").is_some() { LONG_SCENES } else { &[] };
+    for scene in SCENES.iter().chain(long) {
         let begin = std::time::Instant::now();
         match explore(scene) {
-            Ok(states) => println!("{states} states: {} ({:.1} s)", scene.name, begin.elapsed().as_secs_f32()),
+            Ok(states) => {
+                println!("{states} states: {} ({:.1} s)", scene.name, begin.elapsed().as_secs_f32())
+            }
             Err(why) => panic!("{why}"),
         }
     }

@@ -8,8 +8,8 @@ use crate::message::Search;
 use crate::node::{Canary, Config, Effect, Event, Member, MemberState};
 use crate::table::{Edge, Held};
 use crate::{
-    Actor, Convert, Effect as Told, Envelope, Event as UserEvent, Flags, Grant, Key, LockId, Lockspace, Message,
-    Mode, Name, Node, Owner, Request, Scope, Transaction, Unlock,
+    Actor, Convert, Effect as Told, Envelope, Event as UserEvent, Flags, Grant, Key, LockId, Lockspace,
+    Message, Mode, Name, Node, Owner, Request, Scope, Transaction, Unlock,
 };
 use base::{Epoch, Incarnation, NodeId, Time};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -103,7 +103,9 @@ impl Stage {
 
     /// Delivers the next message on one way.
     fn deliver(&mut self, from: NodeId, to: NodeId) -> bool {
-        let Some(envelope) = self.ways.get_mut(&(from, to)).and_then(VecDeque::pop_front) else { return false };
+        let Some(envelope) = self.ways.get_mut(&(from, to)).and_then(VecDeque::pop_front) else {
+            return false;
+        };
         self.show(to, Event::Message(envelope));
         true
     }
@@ -169,7 +171,10 @@ impl Stage {
     fn unlock(&mut self, node: NodeId, lock: LockId, value: u64) {
         self.last_tag += 1;
         let (tag, owner, value) = (self.last_tag, Self::owner(node), Some(bytes(value)));
-        self.show(node, Event::User(UserEvent::Unlock(Unlock { tag, owner, lock, flags: Flags::VALBLK, value })));
+        self.show(
+            node,
+            Event::User(UserEvent::Unlock(Unlock { tag, owner, lock, flags: Flags::VALBLK, value })),
+        );
     }
 
     /// The grant that answered a tag.
@@ -222,8 +227,11 @@ fn a_conversion_between_pr_and_cw_in_flight_while_the_master_dies() {
             stage.agree();
             [TWO, ONE].into_iter().for_each(|node| stage.view(node));
             stage.settle();
-            let modes: Vec<Mode> =
-                [stage.grant(converted), stage.grant(rivals)].into_iter().flatten().map(|grant| grant.mode).collect();
+            let modes: Vec<Mode> = [stage.grant(converted), stage.grant(rivals)]
+                .into_iter()
+                .flatten()
+                .map(|grant| grant.mode)
+                .collect();
             assert!(!modes.is_empty(), "somebody must get what he wants");
             let both = modes.len() == 2;
             assert_eq!(both, rival == Mode::CW, "answered {answered}, rival {rival:?}: {modes:?}");

@@ -194,7 +194,13 @@ impl User {
         let held = self.held[prng.below(self.held.len() as u64) as usize];
         (self.doing, self.key, self.wanted) = (Doing::Unlocking, Some(held.key), None);
         let valblk = if self.habit == Habit::One { Flags::VALBLK } else { Flags::NONE };
-        Event::Unlock(Unlock { tag, owner: self.owner, lock: held.lock, flags: valblk, value: Some(bytes(tag)) })
+        Event::Unlock(Unlock {
+            tag,
+            owner: self.owner,
+            lock: held.lock,
+            flags: valblk,
+            value: Some(bytes(tag)),
+        })
     }
 
     /// Takes back what waits.

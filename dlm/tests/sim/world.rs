@@ -147,7 +147,8 @@ impl World {
 
     /// What happened last, and who has and wants what.
     pub fn history(&self) -> String {
-        let users = self.machines.values().flat_map(|machine| machine.users.iter().map(move |user| (machine, user)));
+        let users =
+            self.machines.values().flat_map(|machine| machine.users.iter().map(move |user| (machine, user)));
         let users = users.map(|(machine, user)| {
             let held: Vec<_> = user.held.iter().map(|held| (held.key, held.mode)).collect();
             let wants = (user.doing, user.key.map(|key| key.name), user.wanted, user.since);

@@ -132,7 +132,8 @@ impl World {
         };
         machine.is_paused = false;
         self.disturbed = self.now;
-        while let Some(happening) = self.machines.get_mut(&node).and_then(|machine| machine.held.pop_front()) {
+        while let Some(happening) = self.machines.get_mut(&node).and_then(|machine| machine.held.pop_front())
+        {
             self.happen(happening)?;
         }
         Ok(())
