@@ -51,11 +51,14 @@ struct Actor {
     view: u64,
 }
 
+/// Messages on their way, each with its number.
+type Way = VecDeque<(Rc<Envelope>, u128)>;
+
 #[derive(Clone)]
 struct World {
     actors: [Actor; 3],
-    /// From, to; each with the number of its message.
-    ways: [[VecDeque<(Rc<Envelope>, u128)>; 3]; 3],
+    /// From, to.
+    ways: [[Way; 3]; 3],
     dead: Option<usize>,
     tokens: [u64; 6],
 }
@@ -308,11 +311,11 @@ impl World {
 
     /// Nothing can happen any more: everybody who lives has done all that it wanted.
     fn at_rest(&self) -> Result<(), String> {
-        let living = self.actors.iter().enumerate().filter(|(node, _)| self.dead != Some(*node));
-        for (node, actor) in living.filter(|(_, actor)| actor.waits || !actor.script.is_empty()) {
-            return Err(format!("{} waits for ever for {:?}", id(node), actor.wanted));
+        let mut living = self.actors.iter().enumerate().filter(|(node, _)| self.dead != Some(*node));
+        match living.find(|(_, actor)| actor.waits || !actor.script.is_empty()) {
+            Some((node, actor)) => Err(format!("{} waits for ever for {:?}", id(node), actor.wanted)),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     fn fingerprint(&self) -> u128 {
