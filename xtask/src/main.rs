@@ -17,6 +17,7 @@ mod picture;
 mod place;
 mod run;
 mod setup;
+mod sim;
 mod sys;
 mod tally;
 mod test;
@@ -52,6 +53,23 @@ const VERBS: &[Verb] = &[
             Flag { name: "no-lint", value: None, help: "without formatter and linter" },
         ],
         run: test::verb,
+    },
+    Verb {
+        name: "sim",
+        summary: "the cores of replog, membership and dlm in simulated clusters",
+        operands: "[replog|membership|dlm|all]..",
+        details: "One line a crate. Built with all optimisations. A failure shows what happened last, its seed, and how to see it\n\
+                  again. With --nodes one large cluster is simulated instead (membership up to 10,000, dlm up to 1,000 nodes).",
+        flags: &[
+            Flag {
+                name: "seeds",
+                value: Some("N"),
+                help: "how many seeds of each simulation (default 2,000)",
+            },
+            Flag { name: "nodes", value: Some("M"), help: "one large cluster of so many nodes" },
+            Flag { name: "seed", value: Some("S"), help: "this seed alone" },
+        ],
+        run: sim::verb,
     },
     Verb {
         name: "test-verbs",

@@ -31,7 +31,7 @@ const BUDGETS: &[(&str, u64)] = &[
     ("fuse", 20),
     ("replog", 45),
     ("membership", 45),
-    ("dlm", 40),
+    ("dlm", 75),
     ("libdlm_lt", 10),
     ("libdlm", 30),
     ("lustre-like-fs", 60),

@@ -48,7 +48,7 @@ macro_rules! sings {
         #[cfg(test)]
         let sings = $node.canary.sings(crate::node::Canary::$song);
         #[cfg(not(test))]
-        let sings = false;
+        let sings = $node.canary != crate::node::Canary::None;
         sings
     }};
 }

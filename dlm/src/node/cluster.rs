@@ -80,6 +80,11 @@ impl Cluster {
         self.live.keys().copied().collect()
     }
 
+    /// How many live.
+    pub fn live_count(&self) -> usize {
+        self.live.len()
+    }
+
     /// Who owns a partition; `None` before the first view.
     pub fn owner(&self, partition: u32) -> Option<NodeId> {
         self.owners.get(partition as usize).copied()

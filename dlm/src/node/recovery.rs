@@ -269,9 +269,9 @@ impl Node {
         if !report.more {
             self.recovery.finished.insert(from);
         }
-        let live = self.cluster.live();
-        if !self.recovery.is_done && live.iter().all(|node| self.recovery.finished.contains(node)) {
-            self.finish(&live);
+        // Reports of this era are of those who live in it.
+        if !self.recovery.is_done && self.recovery.finished.len() == self.cluster.live_count() {
+            self.finish(&self.cluster.live());
         }
     }
 

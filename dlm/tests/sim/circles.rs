@@ -20,8 +20,11 @@ fn holds_up(waiter: &User, other: &User) -> bool {
     other.has(&key).is_some_and(|mode| !mode.goes_with(wanted))
 }
 
-/// True if `other` may be ahead of `waiter`.
+/// True if `other` may be ahead of `waiter`; or if it may have to go first, because their node was called back by somebody.
 fn may_be_ahead(waiter: &User, other: &User) -> bool {
+    if other.owner.node == waiter.owner.node && waiter.key.is_some_and(|key| other.has(&key).is_some()) {
+        return true;
+    }
     let is_earlier = other.doing == Doing::Converting || other.since.0 < waiter.since.0 + OVERTAKES;
     other.key == waiter.key && is_earlier
 }
