@@ -1,7 +1,7 @@
 //! The driver's side: one node, whose locks are timed.
 
 use super::nodes::{endpoint_config, manager, name, peer, space, wait};
-use super::orders::ORDERS;
+use super::orders::{ECHO, Echo, ORDERS, links_up};
 use crate::Error;
 use crate::areas::fabric::sample::Laps;
 use crate::areas::fabric::side::{finished, warm};
@@ -12,6 +12,7 @@ use fabric::{Endpoint, Message, Priority, Wait};
 use futures_util::future::try_join_all;
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 const WITHIN: Duration = Duration::from_secs(60);
@@ -55,15 +56,13 @@ pub fn drive(
     for (k, address) in (1..).zip(at.split(',')) {
         endpoint.set_address(peer(k), address.parse()?);
     }
+    endpoint.serve(ECHO, Arc::new(Echo));
     let node = manager(&endpoint, nodes, nodes)?;
     let driver = Driver { endpoint: endpoint.clone(), node, me: NodeId(nodes) };
     endpoint.block_on(wait(word)?.unwrap_or(Wait::Sleep), async {
         driver.order(&format!("here {}", endpoint.address())).await?;
-        // The best provider that both ends have carries soon.
-        for _ in 0..200 {
-            driver.order("here 127.0.0.1:1").await?;
-        }
-        driver.order(&format!("here {}", endpoint.address())).await?;
+        links_up(&endpoint, 1, provider).await?;
+        driver.order(&format!("links {provider}")).await?;
         match what {
             "local" => driver.local(count).await,
             "remote" => driver.remote(count).await,
