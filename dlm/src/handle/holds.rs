@@ -26,7 +26,7 @@ use std::task::Waker;
 /// Threads that use different names seldom meet.
 const SHARDS: usize = 16;
 /// Idle holds of one shard at most.
-const IDLE_MAX: usize = 4_096;
+const IDLE_MAX: usize = 2_048;
 
 /// A lock of the core.
 #[derive(Debug)]
