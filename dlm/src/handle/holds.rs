@@ -168,13 +168,14 @@ impl Holds {
 
     /// One that has been idle for a round of the clock goes.
     fn evict(&self, shard: &mut Shard) -> Option<Follows> {
-        for _ in 0..shard.clock.len() {
+        // Twice round: the first time all may have been used.
+        for _ in 0..2 * shard.clock.len() {
             let id = shard.clock.pop_front()?;
             let Some(index) = shard.holds.find(id) else { continue };
             let hold = &mut shard.holds[index];
             if hold.user.is_some() {
                 hold.is_on_clock = false;
-                return None;
+                continue;
             }
             if std::mem::take(&mut hold.was_used) {
                 shard.clock.push_back(id);
