@@ -66,6 +66,7 @@ pub fn drive(
         match what {
             "local" => driver.local(count).await,
             "remote" => driver.remote(count).await,
+            "known" => driver.known(count).await,
             "contended" => driver.contended(count).await,
             "many" => driver.many(count, true).await,
             "own" => driver.many(count, false).await,
@@ -118,6 +119,18 @@ impl Driver {
             self.order(&format!("hold remote {first} {ORDER}")).await?;
         }
         let names: Vec<Name> = (0..count + WARM_UP).map(|k| name("remote", k)).collect::<Result<_, _>>()?;
+        self.timed(count, &names, Mode::PR).await
+    }
+
+    /// Another node is their master, which this one knows: it has them in CR, and wants PR.
+    async fn known(&self, count: usize) -> Result<(), Error> {
+        for first in (0..count + WARM_UP).step_by(ORDER) {
+            self.order(&format!("hold remote {first} {ORDER}")).await?;
+        }
+        let names: Vec<Name> = (0..count + WARM_UP).map(|k| name("remote", k)).collect::<Result<_, _>>()?;
+        for name in &names {
+            self.lock(*name, Mode::CR).await?;
+        }
         self.timed(count, &names, Mode::PR).await
     }
 
