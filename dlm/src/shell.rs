@@ -42,7 +42,7 @@ pub(crate) use owners::{Listener, Told};
 use parking_lot::Mutex;
 use post::{Outgoing, Post};
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 use timer::Timer;
@@ -54,6 +54,8 @@ const HELD_MAX: usize = 65_536;
 
 /// What handles, the service and the timer's thread share.
 pub(crate) struct Shared {
+    /// For what outlives a call.
+    itself: Weak<Shared>,
     pub(crate) node: NodeId,
     pub(crate) endpoint: Endpoint,
     pub(crate) lists: Lists,
@@ -95,7 +97,8 @@ pub(crate) fn start(config: Config, endpoint: Endpoint) -> Result<Handle, Error>
         held: VecDeque::new(),
         armed: None,
     };
-    let shared = Arc::new(Shared {
+    let shared = Arc::new_cyclic(|itself| Shared {
+        itself: itself.clone(),
         node,
         endpoint,
         lists: Lists::default(),
@@ -116,10 +119,24 @@ impl Shared {
 
     /// Applies something to the core and does what comes of it.
     pub(crate) fn turn<R>(&self, work: impl FnOnce(&mut State, Time) -> R) -> R {
+        self.turn_for(None, work).0
+    }
+
+    /// As [`Shared::turn`]; the first batch for `asker`, who waits for a reply, is given out.
+    fn turn_for<R>(
+        &self,
+        asker: Option<NodeId>,
+        work: impl FnOnce(&mut State, Time) -> R,
+    ) -> (R, Option<Bytes>) {
         let now = self.now();
         let mut state = self.state.lock();
         let result = work(&mut state, now);
-        let batches = state.post.due(now);
+        let mut batches = state.post.due(now);
+        let mut answer = None;
+        if let Some(asker) = asker {
+            let place = batches.iter().position(|(node, _)| *node == asker);
+            answer = place.map(|place| batches.remove(place).1).or_else(|| state.post.acknowledgement(asker));
+        }
         let is_sooner = state.note_deadline();
         let wakes = std::mem::take(&mut state.told.wakes);
         drop(state);
@@ -128,7 +145,7 @@ impl Shared {
         if is_sooner {
             self.timer.wake();
         }
-        result
+        (result, answer)
     }
 
     /// Looks at the state, without changing anything.
@@ -137,31 +154,46 @@ impl Shared {
     }
 
     fn send(&self, batches: Vec<Outgoing>) {
+        let Some(shared) = self.itself.upgrade().filter(|_| !batches.is_empty()) else { return };
         for (node, head) in batches {
-            let peer = Peer { node, role: self.endpoint.local().role };
-            let message = fabric::Message { head, bulk: Bytes::new() };
-            let sent = self.endpoint.send(peer, service::LOCKS, Priority::Lock, message, SEND_DEADLINE);
-            if let Err(error) = sent {
-                // It is sent again until the node is not in the view any more.
-                tracing::debug!(%error, "a message to the lock manager of node {node} must wait");
-            }
+            self.endpoint.spawn(shared.clone().say(node, head));
         }
     }
 
-    /// A batch of another node has come.
+    /// Calls another lock manager, which may have something to say in its reply.
+    async fn say(self: Arc<Shared>, node: NodeId, head: Bytes) {
+        let peer = Peer { node, role: self.endpoint.local().role };
+        let message = fabric::Message { head, bulk: Bytes::new() };
+        let called = self.endpoint.call(peer, service::LOCKS, Priority::Lock, message, SEND_DEADLINE).await;
+        match called {
+            Ok(reply) => {
+                if let Err(error) = self.received(node, reply.head) {
+                    tracing::warn!(%error, "what the lock manager of node {node} answers is not understood");
+                }
+            }
+            // It is said again until the node is not in the view any more.
+            Err(error) => tracing::debug!(%error, "a message to the lock manager of node {node} must wait"),
+        }
+    }
+
+    /// What another node answers; often nothing.
     ///
     /// # Errors
-    /// It is none.
-    pub(crate) fn received(&self, from: NodeId, bytes: Bytes) -> Result<(), Error> {
-        self.turn(|state, now| {
-            if !state.has_lease {
-                return Ok(());
-            }
-            for (header, batch) in state.post.received(now, from, bytes)? {
-                state.messages(now, from, &header, &batch)?;
-            }
-            Ok(())
-        })
+    /// It is no batch.
+    fn received(&self, from: NodeId, bytes: Bytes) -> Result<(), Error> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        self.turn(|state, now| state.received(now, from, bytes))
+    }
+
+    /// A batch of another node has come, and is answered by what there is to say to it.
+    ///
+    /// # Errors
+    /// It is no batch.
+    pub(crate) fn asked(&self, from: NodeId, bytes: Bytes) -> Result<Bytes, Error> {
+        let (outcome, answer) = self.turn_for(Some(from), |state, now| state.received(now, from, bytes));
+        outcome.map(|()| answer.unwrap_or_default())
     }
 
     /// A user's event.
@@ -234,6 +266,16 @@ impl State {
         {
             self.apply(now, Event::User(event));
         }
+    }
+
+    fn received(&mut self, now: Time, from: NodeId, bytes: Bytes) -> Result<(), Error> {
+        if !self.has_lease {
+            return Ok(());
+        }
+        for (header, batch) in self.post.received(now, from, bytes)? {
+            self.messages(now, from, &header, &batch)?;
+        }
+        Ok(())
     }
 
     fn messages(&mut self, now: Time, from: NodeId, header: &Header, batch: &Bytes) -> Result<(), Error> {

@@ -184,6 +184,16 @@ impl Endpoint {
         self.parts.shared.with(|engine, now| engine.call(peer, request, now)).map(|_| ())
     }
 
+    /// Runs something beside everything else, until it is through or the endpoint closes: as a task of the runtime that drives the endpoint, or by
+    /// whoever waits. It begins here and now.
+    pub fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+        let mut work = Box::pin(work);
+        // No one need wake this poll: if it is pending, the next one registers its own waker.
+        if work.as_mut().poll(&mut std::task::Context::from_waker(std::task::Waker::noop())).is_pending() {
+            self.parts.shared.spawn(work);
+        }
+    }
+
     /// Asks whoever of this cluster listens at an address, over links of its own: for a node that joins and
     /// knows nobody's name yet.
     ///

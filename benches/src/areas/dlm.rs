@@ -110,7 +110,8 @@ pub fn run(part: &str) -> Result<(), Error> {
     alone(part, "dlm.core.grants", "dlm.core 4000000", "rate", Unit::PerSecond, None)?;
     beside_etcd(part)?;
     for nodes in [4, 16, 32] {
-        flat(part, nodes)?;
+        flat(part, nodes, "known")?;
+        flat(part, nodes, "remote")?;
     }
     alone(part, "dlm.recovery.100000_locks", "dlm.recovery 100000", "took", Unit::Micros, Some(1e6))
 }
@@ -152,9 +153,10 @@ fn beside_etcd(part: &str) -> Result<(), Error> {
     Ok(())
 }
 
-/// Does a lock take longer when there are more nodes?
-fn flat(part: &str, nodes: u32) -> Result<(), Error> {
-    let name = format!("dlm.new.nodes{nodes}.p50");
+/// Does a lock take longer when there are more nodes? One whose master is known; and a new one, whose directory is mostly a third node, which
+/// forwards it (of two nodes it is one of the two).
+fn flat(part: &str, nodes: u32, what: &str) -> Result<(), Error> {
+    let name = format!("dlm.{what}.nodes{nodes}.p50");
     if !name.contains(part) {
         return Ok(());
     }
@@ -162,7 +164,7 @@ fn flat(part: &str, nodes: u32) -> Result<(), Error> {
         "# {nodes} nodes beside 2, over tcp, all but the driver's in one process that a runtime of one thread drives"
     );
     let pair = |nodes: u32| {
-        Pair::new(&format!("dlm.serve tcp task {nodes}"), &format!("dlm.drive tcp sleep {nodes} remote 4000"))
+        Pair::new(&format!("dlm.serve tcp task {nodes}"), &format!("dlm.drive tcp sleep {nodes} {what} 4000"))
     };
     let (ours, peer) = (pair(nodes), pair(2));
     let blocks: ssi_benches::Blocks<Sample> = alternate(BLOCKS_MIN, || ours.block(), || peer.block())?;

@@ -26,7 +26,7 @@ use std::task::Waker;
 /// Threads that use different names seldom meet.
 const SHARDS: usize = 16;
 /// Idle holds of one shard at most.
-const IDLE_MAX: usize = 4_096;
+const IDLE_MAX: usize = 2_048;
 
 /// A lock of the core.
 #[derive(Debug)]
@@ -168,13 +168,14 @@ impl Holds {
 
     /// One that has been idle for a round of the clock goes.
     fn evict(&self, shard: &mut Shard) -> Option<Follows> {
-        for _ in 0..shard.clock.len() {
+        // Twice round: the first time all may have been used.
+        for _ in 0..2 * shard.clock.len() {
             let id = shard.clock.pop_front()?;
-            let Some(index) = shard.holds.find(id) else { return None };
+            let Some(index) = shard.holds.find(id) else { continue };
             let hold = &mut shard.holds[index];
             if hold.user.is_some() {
                 hold.is_on_clock = false;
-                return None;
+                continue;
             }
             if std::mem::take(&mut hold.was_used) {
                 shard.clock.push_back(id);
@@ -242,5 +243,51 @@ impl Holds {
         if let Some(index) = shard.holds.find(place.id) {
             shard.holds[index].is_single = true;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::Lockspace;
+    use crate::name::Name;
+
+    fn key(k: u32) -> Key {
+        Key { lockspace: Lockspace(1), name: Name::new(&k.to_le_bytes()).unwrap() }
+    }
+
+    #[test]
+    fn an_idle_hold_has_one_user_at_a_time_and_goes_when_it_is_wanted() {
+        let holds = Holds::new(7);
+        let place = holds.granted(key(1), LockId(10), Mode::EX, 5, false);
+        assert_eq!(holds.take(&key(1), Mode::EX), None, "it is used");
+        assert_eq!(holds.put_back(place), None);
+        let again = holds.take(&key(1), Mode::PR).unwrap();
+        assert_eq!((again.lock, again.token), (LockId(10), 5));
+        assert_eq!(holds.take(&key(1), Mode::PR), None);
+        // It is used in PR: readers are let in by lowering it, a writer has to wait for the user.
+        assert_eq!(holds.wanted(LockId(10), Mode::PR).0, Some(Follows::Lower(LockId(10), Mode::PR)));
+        assert_eq!(holds.poll_wanted(again, Waker::noop()), None);
+        assert_eq!(holds.wanted(LockId(10), Mode::EX).0, None);
+        assert_eq!(holds.poll_wanted(again, Waker::noop()), Some(Mode::EX));
+        assert_eq!(holds.put_back(again), Some(Follows::Unlock(LockId(10))));
+        assert_eq!(holds.take(&key(1), Mode::PR), None, "it is gone");
+    }
+
+    #[test]
+    fn idle_holds_are_bounded() {
+        let holds = Holds::new(7);
+        let all = (2 * SHARDS * IDLE_MAX) as u32;
+        let mut gone = 0;
+        for k in 0..all {
+            let place = holds.granted(key(k), LockId(u64::from(k)), Mode::EX, 1, false);
+            gone += usize::from(holds.put_back(place).is_some());
+            // One is used again and again.
+            let again = holds.take(&key(0), Mode::EX);
+            gone += usize::from(again.and_then(|place| holds.put_back(place)).is_some());
+        }
+        let kept: usize = holds.shards.iter().map(|shard| shard.lock().holds.count() as usize).sum();
+        assert_eq!(kept + gone, all as usize);
+        assert!(kept <= SHARDS * (IDLE_MAX + 1), "{kept}");
     }
 }

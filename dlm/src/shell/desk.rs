@@ -31,9 +31,10 @@ impl Service for Desk {
             let head = Bytes::from(shared.lists.answer(ask));
             return Reply::Now(Message { head, bulk: Bytes::new() });
         }
-        if let Err(error) = shared.received(from.node, request.head) {
+        let head = shared.asked(from.node, request.head).unwrap_or_else(|error| {
             tracing::warn!(%error, "what the lock manager of {from} says is not understood");
-        }
-        Reply::Now(Message::default())
+            Bytes::new()
+        });
+        Reply::Now(Message { head, bulk: Bytes::new() })
     }
 }

@@ -140,6 +140,13 @@ impl Post {
         }
     }
 
+    /// A confirmation for a node that waits for an answer to which there is nothing to say.
+    pub fn acknowledgement(&mut self, node: NodeId) -> Option<Bytes> {
+        let mut out = Vec::new();
+        self.confirm(node, Intake::owes, &mut out);
+        out.pop().map(|(_, batch)| batch)
+    }
+
     fn arm(&mut self, now: Time) {
         if self.tick_at.is_none() {
             self.tick_at = Some(now + TICK);

@@ -1,7 +1,7 @@
 //! The driver's side: one node, whose locks are timed.
 
 use super::nodes::{endpoint_config, manager, name, peer, space, wait};
-use super::orders::ORDERS;
+use super::orders::{ECHO, Echo, ORDERS, links_up};
 use crate::Error;
 use crate::areas::fabric::sample::Laps;
 use crate::areas::fabric::side::{finished, warm};
@@ -12,6 +12,7 @@ use fabric::{Endpoint, Message, Priority, Wait};
 use futures_util::future::try_join_all;
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 const WITHIN: Duration = Duration::from_secs(60);
@@ -55,18 +56,17 @@ pub fn drive(
     for (k, address) in (1..).zip(at.split(',')) {
         endpoint.set_address(peer(k), address.parse()?);
     }
+    endpoint.serve(ECHO, Arc::new(Echo));
     let node = manager(&endpoint, nodes, nodes)?;
     let driver = Driver { endpoint: endpoint.clone(), node, me: NodeId(nodes) };
     endpoint.block_on(wait(word)?.unwrap_or(Wait::Sleep), async {
         driver.order(&format!("here {}", endpoint.address())).await?;
-        // The best provider that both ends have carries soon.
-        for _ in 0..200 {
-            driver.order("here 127.0.0.1:1").await?;
-        }
-        driver.order(&format!("here {}", endpoint.address())).await?;
+        links_up(&endpoint, 1, provider).await?;
+        driver.order(&format!("links {provider}")).await?;
         match what {
             "local" => driver.local(count).await,
             "remote" => driver.remote(count).await,
+            "known" => driver.known(count).await,
             "contended" => driver.contended(count).await,
             "many" => driver.many(count, true).await,
             "own" => driver.many(count, false).await,
@@ -119,6 +119,18 @@ impl Driver {
             self.order(&format!("hold remote {first} {ORDER}")).await?;
         }
         let names: Vec<Name> = (0..count + WARM_UP).map(|k| name("remote", k)).collect::<Result<_, _>>()?;
+        self.timed(count, &names, Mode::PR).await
+    }
+
+    /// Another node is their master, which this one knows: it has them in CR, and wants PR.
+    async fn known(&self, count: usize) -> Result<(), Error> {
+        for first in (0..count + WARM_UP).step_by(ORDER) {
+            self.order(&format!("hold remote {first} {ORDER}")).await?;
+        }
+        let names: Vec<Name> = (0..count + WARM_UP).map(|k| name("remote", k)).collect::<Result<_, _>>()?;
+        for name in &names {
+            self.lock(*name, Mode::CR).await?;
+        }
         self.timed(count, &names, Mode::PR).await
     }
 

@@ -57,7 +57,8 @@ pub fn manager(endpoint: &Endpoint, k: u32, nodes: u32) -> Result<Handle, Error>
     let config = Config {
         node: NodeId(k),
         life: Incarnation(1),
-        table: dlm::Config::default(),
+        // All locks of a process are one owner's.
+        table: dlm::Config { locks_per_owner: 1 << 20, ..Default::default() },
         tokens_idle_max: IDLE_MAX,
         trees_idle_max: IDLE_MAX,
         guarded: BTreeSet::new(),

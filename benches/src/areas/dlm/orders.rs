@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!  here ADDRESS                where the driver is
+//!  links PROVIDER              returns when this carries node 1's calls to the driver
 //!  hold FIGURE FIRST COUNT     its nodes in turn become masters of these, and hold them in CR
 //!  rival NAME                  a loop that holds it in EX until somebody wants it
 //! ```
@@ -11,13 +12,18 @@ use crate::Error;
 use crate::areas::fabric::side::serving;
 use bytes::Bytes;
 use dlm::{Flags, Handle, Lock, Mode, Name};
-use fabric::{Endpoint, Message, Peer, Reply, Service, ServiceId};
+use fabric::session::Lane;
+use fabric::{Endpoint, Message, Peer, RailState, Reply, Service, ServiceId};
 use parking_lot::Mutex;
 use std::future::pending;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What the driver's orders come by.
 pub const ORDERS: ServiceId = ServiceId(102);
+/// What looks at links.
+pub const ECHO: ServiceId = ServiceId(100);
+const UP_WITHIN: Duration = Duration::from_secs(10);
 
 struct Orders {
     driver: u32,
@@ -59,6 +65,7 @@ fn begin(driver: u32, nodes: Vec<(Endpoint, Handle)>) -> Result<(), Error> {
     let orders = Arc::new(Orders { driver, nodes, held: Mutex::default() });
     if let Some((first, _)) = orders.nodes.first() {
         first.serve(ORDERS, orders.clone());
+        first.serve(ECHO, Arc::new(Echo));
     }
     serving(&addresses.join(","))
 }
@@ -70,6 +77,31 @@ impl Service for Orders {
             Message { head: Bytes::from(said.unwrap_or_default()), bulk: Bytes::new() }
         })
     }
+}
+
+/// Echoes, so that links can be looked at.
+pub struct Echo;
+
+impl Service for Echo {
+    fn handle(self: Arc<Self>, _from: Peer, request: Message) -> Reply {
+        Reply::Now(request)
+    }
+}
+
+/// Calls a node until the best provider carries what is said of locks.
+pub async fn links_up(endpoint: &Endpoint, to: u32, provider: &str) -> Result<(), String> {
+    for _ in 0..20_000 {
+        let called =
+            endpoint.call(peer(to), ECHO, fabric::Priority::Lock, Message::default(), UP_WITHIN).await;
+        called.map_err(said)?;
+        let peers = endpoint.status().peers;
+        let links = peers.iter().filter(|status| status.peer == peer(to)).flat_map(|status| &status.links);
+        let mut of_lane = links.filter(|link| link.lane == Lane::Urgent);
+        if of_lane.any(|link| link.state == RailState::Calls && link.provider.to_string() == provider) {
+            return Ok(());
+        }
+    }
+    Err(format!("{provider} does not carry"))
 }
 
 fn said(error: impl std::fmt::Display) -> String {
@@ -88,6 +120,10 @@ impl Orders {
                 let address = address.parse().map_err(said)?;
                 self.nodes.iter().for_each(|(endpoint, _)| endpoint.set_address(peer(self.driver), address));
                 Ok(())
+            }
+            ["links", provider] => {
+                let (endpoint, _) = self.nodes.first().ok_or("no node")?;
+                links_up(endpoint, self.driver, provider).await
             }
             ["hold", figure, first, count] => {
                 self.hold(figure, first.parse().map_err(said)?, count.parse().map_err(said)?).await
