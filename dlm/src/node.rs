@@ -16,6 +16,7 @@ mod asks;
 mod cluster;
 mod directory;
 mod master;
+mod possessed;
 mod recovery;
 mod remaster;
 mod scoped;
@@ -36,6 +37,7 @@ use base::{Epoch, Incarnation, NodeId, Time};
 use cluster::Cluster;
 use directory::Directory;
 use master::{Spot, Tree};
+use possessed::Tokens;
 use recovery::Recovery;
 use remaster::Cargo;
 use scoped::{Ghost, ScopedLock};
@@ -103,12 +105,12 @@ pub struct Node {
     now: Time,
     cluster: Cluster,
     users: Table,
-    tokens: BTreeMap<Key, Token>,
+    tokens: Tokens,
     wards: BTreeMap<LockId, Key>,
     last_ward: u64,
     last_tag: u64,
     last_fetch: u64,
-    idle: BTreeSet<(u64, Key)>,
+    idle: BTreeMap<u64, Key>,
     last_idle: u64,
     scoped: BTreeMap<LockId, ScopedLock>,
     scoped_ghosts: BTreeMap<LockId, Ghost>,
@@ -130,6 +132,8 @@ pub struct Node {
     inbox: VecDeque<Envelope>,
     early: Vec<Envelope>,
     out: Vec<Effect>,
+    /// What the users' table says, for a moment.
+    scratch: Vec<event::Effect>,
 }
 
 impl Node {
@@ -140,16 +144,17 @@ impl Node {
     pub fn new(config: Config) -> Result<Node, Error> {
         Ok(Node {
             users: Table::new(config.table)?,
-            table: Table::new(config.table)?,
-            config,
+            // An owner there is a whole node.
+            table: Table::new(event::Config { locks_per_owner: config.table.locks_max, ..config.table })?,
             now: Time::default(),
             cluster: Cluster::default(),
-            tokens: BTreeMap::new(),
+            tokens: Tokens::new(config.table.seed),
+            config,
             wards: BTreeMap::new(),
             last_ward: 0,
             last_tag: 0,
             last_fetch: 0,
-            idle: BTreeSet::new(),
+            idle: BTreeMap::new(),
             last_idle: 0,
             scoped: BTreeMap::new(),
             scoped_ghosts: BTreeMap::new(),
@@ -169,6 +174,7 @@ impl Node {
             inbox: VecDeque::new(),
             early: Vec::new(),
             out: Vec::new(),
+            scratch: Vec::new(),
         })
     }
 

@@ -136,7 +136,7 @@ impl Node {
         self.recovery.lost.extend(lost.map(|(key, _)| *key));
         self.directory.entries.retain(|_, master| !ended.contains(master));
         self.forget_scoped_masters(ended);
-        for token in self.tokens.values_mut() {
+        self.tokens.for_each(|token| {
             if is_dead(token.master) {
                 token.master = None;
                 token.lock = None;
@@ -147,7 +147,7 @@ impl Node {
                 asked.to = None;
                 asked.is_cancelled = false;
             }
-        }
+        });
     }
 
     fn renew_directory(&mut self, era: Epoch) {
@@ -206,7 +206,7 @@ impl Node {
                 reports.entry(owner).or_default().masters.push(*key);
             }
         }
-        for (key, token) in &self.tokens {
+        for (key, token) in self.tokens.iter() {
             let (Some(mode), None, None) = (token.mode, token.master, token.moving) else { continue };
             let Some(owner) = self.cluster.owner(partition(key)) else { continue };
             let local = self.token_value(key);
@@ -426,7 +426,7 @@ impl Node {
         if done && era == self.cluster.era() {
             self.recovery.recovered.insert(from, era);
             let again = |key: &&Key| {
-                let lost = self.tokens[*key].asked.is_some_and(|asked| asked.to.is_none());
+                let lost = self.tokens[key].asked.is_some_and(|asked| asked.to.is_none());
                 lost && self.cluster.owner(partition(key)) == Some(from)
             };
             for key in self.tokens.keys().filter(again).copied().collect::<Vec<_>>() {
