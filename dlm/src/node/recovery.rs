@@ -17,8 +17,8 @@ use crate::resource::Value;
 use base::{Epoch, Incarnation, NodeId, Time};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Entries of one report message.
-const REPORT_MAX: usize = 20_000;
+/// Entries of each kind in one report message: together less than the fabric takes.
+const REPORT_MAX: usize = 8_000;
 
 /// What one node knows of the recovery of its era.
 #[derive(Clone, Debug, Default)]

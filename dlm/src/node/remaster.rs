@@ -24,7 +24,7 @@ use base::NodeId;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Entries of one message.
-const TREE_MAX: usize = 20_000;
+const TREE_MAX: usize = 16_000;
 
 /// A move that has begun.
 #[derive(Clone, Debug)]
