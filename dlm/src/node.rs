@@ -20,6 +20,7 @@ mod directory;
 #[cfg(test)]
 pub(crate) mod fingerprint;
 mod master;
+mod possessed;
 mod recovery;
 mod remaster;
 mod scoped;
@@ -43,6 +44,7 @@ use cluster::Cluster;
 use detector::Detector;
 use directory::Directory;
 use master::{Spot, Tree};
+use possessed::Tokens;
 use recovery::Recovery;
 use remaster::Cargo;
 use scoped::{Ghost, ScopedLock};
@@ -110,12 +112,12 @@ pub struct Node {
     now: Time,
     cluster: Cluster,
     users: Table,
-    tokens: BTreeMap<Key, Token>,
+    tokens: Tokens,
     wards: BTreeMap<LockId, Key>,
     last_ward: u64,
     last_tag: u64,
     last_fetch: u64,
-    idle: BTreeSet<(u64, Key)>,
+    idle: BTreeMap<u64, Key>,
     last_idle: u64,
     scoped: BTreeMap<LockId, ScopedLock>,
     scoped_ghosts: BTreeMap<LockId, Ghost>,
@@ -139,6 +141,8 @@ pub struct Node {
     out: Vec<Effect>,
     detector: Detector,
     canary: Canary,
+    /// What the users' table says, for a moment.
+    scratch: Vec<event::Effect>,
 }
 
 impl Node {
@@ -149,16 +153,17 @@ impl Node {
     pub fn new(config: Config) -> Result<Node, Error> {
         Ok(Node {
             users: Table::new(config.table)?,
-            table: Table::new(config.table)?,
-            config,
+            // An owner there is a whole node.
+            table: Table::new(event::Config { locks_per_owner: config.table.locks_max, ..config.table })?,
             now: Time::default(),
             cluster: Cluster::default(),
-            tokens: BTreeMap::new(),
+            tokens: Tokens::new(config.table.seed),
+            config,
             wards: BTreeMap::new(),
             last_ward: 0,
             last_tag: 0,
             last_fetch: 0,
-            idle: BTreeSet::new(),
+            idle: BTreeMap::new(),
             last_idle: 0,
             scoped: BTreeMap::new(),
             scoped_ghosts: BTreeMap::new(),
@@ -180,6 +185,7 @@ impl Node {
             out: Vec::new(),
             detector: Detector::default(),
             canary: Canary::None,
+            scratch: Vec::new(),
         })
     }
 

@@ -253,7 +253,7 @@ mod tests {
     use crate::name::Name;
 
     fn key(k: u32) -> Key {
-        Key { lockspace: Lockspace(1), name: Name::new(&k.to_le_bytes()).unwrap() }
+        Key::new(Lockspace(1), Name::new(&k.to_le_bytes()).unwrap())
     }
 
     #[test]

@@ -18,8 +18,8 @@ use crate::resource::Value;
 use base::{Epoch, Incarnation, NodeId, Time};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Entries of one report message.
-const REPORT_MAX: usize = 20_000;
+/// Entries of each kind in one report message: together less than the fabric takes.
+const REPORT_MAX: usize = 8_000;
 
 /// What one node knows of the recovery of its era.
 #[derive(Clone, Debug, Default)]
@@ -138,7 +138,7 @@ impl Node {
         self.recovery.lost.extend(lost.map(|(key, _)| *key));
         self.directory.entries.retain(|_, master| !ended.contains(master));
         self.forget_scoped_masters(ended);
-        for token in self.tokens.values_mut() {
+        self.tokens.for_each(|token| {
             if is_dead(token.master) {
                 token.master = None;
                 token.lock = None;
@@ -149,7 +149,7 @@ impl Node {
                 asked.to = None;
                 asked.is_cancelled = false;
             }
-        }
+        });
     }
 
     fn renew_directory(&mut self, era: Epoch) {
@@ -208,7 +208,7 @@ impl Node {
                 reports.entry(owner).or_default().masters.push(*key);
             }
         }
-        for (key, token) in &self.tokens {
+        for (key, token) in self.tokens.iter() {
             let (Some(mode), None, None) = (token.mode, token.master, token.moving) else { continue };
             let Some(owner) = self.cluster.owner(partition(key)) else { continue };
             let local = self.token_value(key);
@@ -434,7 +434,7 @@ impl Node {
         if done && era == self.cluster.era() {
             self.recovery.recovered.insert(from, era);
             let again = |key: &&Key| {
-                let lost = self.tokens[*key].asked.is_some_and(|asked| asked.to.is_none());
+                let lost = self.tokens[key].asked.is_some_and(|asked| asked.to.is_none());
                 lost && self.cluster.owner(partition(key)) == Some(from)
             };
             for key in self.tokens.keys().filter(again).copied().collect::<Vec<_>>() {

@@ -24,7 +24,7 @@ use base::NodeId;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Entries of one message.
-const TREE_MAX: usize = 20_000;
+const TREE_MAX: usize = 16_000;
 
 /// A move that has begun.
 #[derive(Clone, Debug)]
@@ -129,8 +129,8 @@ impl Node {
 
     /// The master wants to give a tree away: until somebody else says so, it has none.
     pub(super) fn note_move(&mut self, from: NodeId, root: Key, to: NodeId, number: u64) {
-        let tokens = self.tokens.range_mut(root..).take_while(|(key, _)| key.root() == root);
-        for (_, token) in tokens {
+        for key in self.tokens.of_tree(root) {
+            let Some(token) = self.tokens.get_mut(&key) else { continue };
             if token.master == Some(from) {
                 (token.master, token.lock, token.called) = (None, None, None);
                 token.moving = Some((from, to));
@@ -354,8 +354,7 @@ impl Node {
     }
 
     pub(super) fn ask_new_master(&mut self, from: NodeId, root: Key) {
-        let here = self.tokens.range(root..).map(|(key, _)| *key).take_while(|key| key.root() == root);
-        for key in here.collect::<Vec<_>>() {
+        for key in self.tokens.of_tree(root) {
             let Some(token) = self.tokens.get_mut(&key) else { continue };
             token.moving = None;
             if token.asked.is_some_and(|asked| asked.to.is_none()) && token.mode.is_none() {

@@ -93,6 +93,11 @@ fn room_for(mode: Mode, wanted: Mode) -> Mode {
 }
 
 impl Token {
+    /// True if nothing is to be done for it, as long as nobody waits.
+    fn is_quiet(&self) -> bool {
+        self.called.is_none() && self.giving.is_none() && self.parked.is_empty() && !self.is_stale
+    }
+
     pub fn covers(&self, mode: Mode) -> bool {
         self.mode.is_some_and(|held| held.covers(mode))
     }
@@ -104,6 +109,9 @@ impl Node {
         let Some(token) = self.tokens.get(&key) else { return };
         if token.asked.is_some() {
             return self.perhaps_cancel(key);
+        }
+        if token.is_quiet() && !self.users.has_pending(token.ward) {
+            return self.note_idle(key);
         }
         let need = self.need(key);
         let converts = need.is_some_and(|(_, converts, _)| converts);
@@ -424,19 +432,19 @@ impl Node {
             (true, None) => {
                 self.last_idle += 1;
                 token.idle_since = Some(self.last_idle);
-                self.idle.insert((self.last_idle, key));
+                self.idle.insert(self.last_idle, key);
             }
             (false, Some(since)) => {
                 token.idle_since = None;
-                self.idle.remove(&(since, key));
+                self.idle.remove(&since);
             }
             _ => {}
         }
         if self.idle.len() > self.config.tokens_idle_max {
             let oldest = self
                 .idle
-                .iter()
-                .map(|(_, key)| *key)
+                .values()
+                .copied()
                 .find(|key| self.tokens.get(key).is_some_and(|token| token.master.is_some()));
             if let Some(key) = oldest.filter(|key| self.give(*key, None)) {
                 self.forget_token(key);

@@ -230,14 +230,14 @@ impl Node {
 
     fn forget_parked(&mut self, gone: Gone) {
         let Gone::Holder(gone) = gone else { return };
-        for token in self.tokens.values_mut() {
+        self.tokens.for_each(|token| {
             token.parked.retain(|parked| match &parked.event {
                 Event::Request(Request { owner, .. }) | Event::Convert(Convert { owner, .. }) => {
                     *owner != gone
                 }
                 _ => true,
             });
-        }
+        });
     }
 
     /// Refuses what waits for a token that is not to be had.
@@ -254,12 +254,13 @@ impl Node {
 
     /// Shows an event to the users' table and tells what it says.
     pub(super) fn show(&mut self, event: Event) {
-        let mut effects = Vec::new();
+        let mut effects = std::mem::take(&mut self.scratch);
         self.users.handle(self.now, event, &mut effects);
-        self.tell_users(effects);
+        self.tell_users(effects.drain(..));
+        self.scratch = effects;
     }
 
-    pub(super) fn tell_users(&mut self, effects: Vec<Effect>) {
+    pub(super) fn tell_users(&mut self, effects: impl IntoIterator<Item = Effect>) {
         for effect in effects {
             let owner = match effect {
                 Effect::Granted(grant) => grant.owner,
@@ -354,7 +355,7 @@ impl Node {
     pub(super) fn forget_token(&mut self, key: Key) {
         let Some(token) = self.tokens.remove(&key) else { return };
         if let Some(since) = token.idle_since {
-            self.idle.remove(&(since, key));
+            self.idle.remove(&since);
         }
         self.wards.remove(&token.ward);
         let (owner, lock) = (token.ward_owner, token.ward);

@@ -168,6 +168,12 @@ impl Table {
         index.is_some_and(|index| self.resources[self.locks[index].resource].wanted_count.modes().has(mode))
     }
 
+    /// True if somebody waits or converts on the resource of `lock`.
+    pub fn has_pending(&self, lock: LockId) -> bool {
+        let index = self.locks.find(lock.0);
+        index.is_some_and(|index| self.resources[self.locks[index].resource].has_pending())
+    }
+
     /// True if nobody but `lock` has or wants anything on its resource.
     pub fn is_alone(&self, lock: LockId) -> bool {
         self.locks.find(lock.0).is_some_and(|index| {

@@ -401,7 +401,9 @@ impl World {
     fn send(&mut self, from: NodeId, to: NodeId, envelope: Envelope) {
         self.messages += 1;
         // The fabric speaks to the life that the sender knows of.
-        let Some(to_life) = self.machines.get(&from).and_then(|sender| sender.node.life_of(to)) else { return };
+        let Some(to_life) = self.machines.get(&from).and_then(|sender| sender.node.life_of(to)) else {
+            return;
+        };
         let envelope = Box::new(envelope);
         let when = self.network.arrival(&mut self.prng, self.now, from, to);
         self.at(when, Happening::Arrives { to, to_life, envelope });
