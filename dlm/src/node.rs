@@ -22,6 +22,7 @@ mod master;
 mod recovery;
 mod tokens;
 mod users;
+mod withdrawal;
 
 pub use canary::Canary;
 pub use cluster::{Member, MemberState, PARTITIONS, partition};
