@@ -355,18 +355,6 @@ impl World {
         self.show(node, Event::User(event))
     }
 
-    fn user_cancels(&mut self, node: NodeId, tag: u64) -> Result<(), String> {
-        self.last_tag += 1;
-        let cancel_tag = self.last_tag;
-        let Some(machine) = self.machines.get_mut(&node).filter(|machine| machine.runs) else {
-            return Ok(());
-        };
-        let user = machine.users.iter_mut().find(|user| user.tag == tag);
-        let Some(event) = user.and_then(|user| user.cancel(cancel_tag)) else { return Ok(()) };
-        self.note(|| format!("{node} user {event:?}"));
-        self.show(node, Event::User(event))
-    }
-
     fn show(&mut self, to: NodeId, event: Event) -> Result<(), String> {
         if !self.machines[&to].runs {
             return Ok(());

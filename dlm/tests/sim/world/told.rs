@@ -3,11 +3,24 @@
 //! Invariant: each answer is that to what the user does, or to its cancel.
 
 use super::{Happening, World, circles};
+use crate::node::Event;
 use crate::sim::users::User;
 use crate::{Effect as Told, Key, Refusal};
 use base::NodeId;
 
 impl World {
+    pub(super) fn user_cancels(&mut self, node: NodeId, tag: u64) -> Result<(), String> {
+        self.last_tag += 1;
+        let cancel_tag = self.last_tag;
+        let Some(machine) = self.machines.get_mut(&node).filter(|machine| machine.runs) else {
+            return Ok(());
+        };
+        let user = machine.users.iter_mut().find(|user| user.tag == tag);
+        let Some(event) = user.and_then(|user| user.cancel(cancel_tag)) else { return Ok(()) };
+        self.note(|| format!("{node} user {event:?}"));
+        self.show(node, Event::User(event))
+    }
+
     pub(super) fn told(&mut self, node: NodeId, told: Told) -> Result<(), String> {
         self.note(|| format!("{node} told {told:?}"));
         let machine = self.machines.get_mut(&node).unwrap();
