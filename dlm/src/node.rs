@@ -28,6 +28,7 @@ mod tokens;
 mod trees;
 mod users;
 mod values;
+mod withdrawal;
 
 pub use asks::Remaster;
 pub use canary::Canary;

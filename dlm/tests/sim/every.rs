@@ -9,12 +9,15 @@
 //!
 //! Invariant: no state is left out, but by equal fingerprints of 128 bits.
 
+mod acts;
+
 use crate::node::fingerprint::fingerprint_of;
 use crate::node::{Config, Effect, Event, Member, MemberState, Remaster};
 use crate::{
     Convert, Effect as Told, Envelope, Event as UserEvent, Flags, Key, LockId, Lockspace, Mode, Name, Node,
     Owner, Request, Scope, Transaction, Unlock,
 };
+use acts::{LONG_SCENES, SCENES};
 use base::{Epoch, Incarnation, NodeId, Time};
 use std::collections::{BTreeSet, HashSet, VecDeque};
 use std::rc::Rc;
@@ -356,71 +359,6 @@ fn explore(scene: &Scene) -> Result<usize, String> {
     }
     Ok(seen.len())
 }
-
-const PR: Option<Mode> = Some(Mode::PR);
-const CW: Option<Mode> = Some(Mode::CW);
-const EX: Option<Mode> = Some(Mode::EX);
-
-const SCENES: &[Scene] = &[
-    Scene {
-        name: "PR to CW beside a PR that goes; the master dies",
-        master: 2,
-        directory: 0,
-        before: [&[PR], &[PR], &[PR, None]],
-        then: [&[CW, None], &[None], &[]],
-        dies: 2,
-    },
-    Scene {
-        name: "PR to CW beside a newcomer in EX; the master dies",
-        master: 2,
-        directory: 0,
-        before: [&[PR], &[], &[PR, None]],
-        then: [&[CW, None], &[EX, None], &[]],
-        dies: 2,
-    },
-    Scene {
-        name: "PR to CW and CW to PR in turn; the master dies",
-        master: 2,
-        directory: 1,
-        before: [&[PR], &[PR], &[PR]],
-        then: [&[CW, PR, None], &[None, CW, None], &[None]],
-        dies: 2,
-    },
-    Scene {
-        name: "CW to EX beside a CW that goes; the directory dies",
-        master: 2,
-        directory: 1,
-        before: [&[CW], &[], &[CW]],
-        then: [&[EX, None], &[PR, None], &[None, PR, None]],
-        dies: 1,
-    },
-    Scene {
-        name: "PR to EX; a holder dies",
-        master: 2,
-        directory: 2,
-        before: [&[PR], &[PR], &[PR]],
-        then: [&[EX, None], &[None, EX, None], &[None]],
-        dies: 1,
-    },
-    Scene {
-        name: "EX down to CW and up again; the master, that is the directory, dies",
-        master: 2,
-        directory: 2,
-        before: [&[EX], &[], &[PR, None]],
-        then: [&[CW, EX, None], &[CW, None], &[PR, None]],
-        dies: 2,
-    },
-];
-
-/// With SSI_TEST_LONG only: minutes.
-const LONG_SCENES: &[Scene] = &[Scene {
-    name: "three who convert up and down; the master dies",
-    master: 2,
-    directory: 0,
-    before: [&[PR], &[PR], &[PR]],
-    then: [&[CW, PR, None], &[None, CW, None], &[None, PR, None]],
-    dies: 2,
-}];
 
 #[test]
 fn every_interleaving_of_a_conversion_and_a_death_is_safe_and_ends() {
