@@ -3,6 +3,7 @@
 //! Invariant: messages of one node to another arrive in their order; views arrive at each node in theirs. All chance comes from the seed.
 
 mod orphans;
+mod stalls;
 
 use crate::oracle::Oracle;
 use crate::users::{Doing, GUARDED, Orphan, User};
@@ -67,18 +68,6 @@ enum Happening {
         length: u64,
     },
     GoesOn(NodeId),
-}
-
-impl Happening {
-    /// The node that must be awake for it.
-    fn needs(&self) -> Option<NodeId> {
-        match self {
-            Happening::Arrives { to, .. } | Happening::View { to, .. } => Some(*to),
-            Happening::UserActs { node, .. } | Happening::Vanishes { node, .. } => Some(*node),
-            Happening::Tick(node) => Some(*node),
-            _ => None,
-        }
-    }
 }
 
 struct Machine {
@@ -272,19 +261,10 @@ impl World {
         }
         match happening {
             Happening::Stalls { node, length } => {
-                let machine = self.machines.get_mut(&node).filter(|machine| machine.runs);
-                if let Some(machine) = machine.filter(|machine| machine.stalled.is_none()) {
-                    machine.stalled = Some(VecDeque::new());
-                    self.note(format!("{node} is stalled"));
-                    self.later(length, Happening::GoesOn(node));
-                }
+                self.stalls(node, length);
                 Ok(())
             }
-            Happening::GoesOn(node) => {
-                let machine = self.machines.get_mut(&node);
-                let missed = machine.and_then(|machine| machine.stalled.take()).unwrap_or_default();
-                missed.into_iter().try_for_each(|happening| self.happen(happening))
-            }
+            Happening::GoesOn(node) => self.goes_on(node),
             Happening::Arrives { to, envelope } => {
                 let is_cut = |node: &NodeId| self.machines.get(node).is_none_or(|m| m.is_cut);
                 if is_cut(&to) || is_cut(&envelope.from) {
