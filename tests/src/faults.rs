@@ -20,7 +20,25 @@ pub fn signal(pids: &[i32], signal: Signal) {
     }
 }
 
+/// A node whose keeper is paused: a daemon of it that dies stays away until this goes.
+pub struct Unkept {
+    keeper: Vec<i32>,
+}
+
+impl Drop for Unkept {
+    fn drop(&mut self) {
+        signal(&self.keeper, Signal::CONT);
+    }
+}
+
 impl Cluster {
+    /// Pauses the keeper of node `k`.
+    pub fn unkept(&self, k: u32) -> Unkept {
+        let keeper = self.process(k, "ssi-keeper");
+        signal(&keeper, Signal::STOP);
+        Unkept { keeper }
+    }
+
     /// Host pids of all processes of node `k`.
     pub fn pids(&self, k: u32) -> Vec<i32> {
         self.processes(k).into_iter().map(|(pid, _)| pid).collect()

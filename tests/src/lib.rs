@@ -186,7 +186,8 @@ impl Cluster {
     pub fn processes(&self, k: u32) -> Vec<(i32, String)> {
         let keeper = all_processes().into_iter().find(|(pid, name)| {
             let line = command_line(*pid);
-            let of_this = line.contains(&self.dir.display().to_string()) && line.contains(&format!("--index {k} "));
+            let of_this =
+                line.contains(&self.dir.display().to_string()) && line.contains(&format!("--index {k} "));
             // One that was started again names its own directory.
             let again = line.trim_end().ends_with(&self.node_dir(k).display().to_string());
             name == "ssi-keeper" && (of_this || again)

@@ -77,7 +77,10 @@ impl Views {
                 Ok(0) => return Err(Silence::Gone("the daemon ended".into())),
                 Ok(n) => self.reader.push(&buffer[..n]),
                 Err(error)
-                    if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted | ErrorKind::TimedOut) => {}
+                    if matches!(
+                        error.kind(),
+                        ErrorKind::WouldBlock | ErrorKind::Interrupted | ErrorKind::TimedOut
+                    ) => {}
                 Err(error) => return Err(Silence::Gone(error.to_string())),
             }
         }
@@ -194,7 +197,8 @@ impl Watch {
     pub fn troubles(&self) -> Vec<(u32, String)> {
         let views = self.nodes.iter().flat_map(|views| &views.seen);
         let rows = views.flat_map(|(_, view)| &view.nodes).filter(|row| row.state() != NodeState::Up);
-        let mut troubles: Vec<_> = rows.map(|row| (row.id, format!("{:?}", row.state()).to_uppercase())).collect();
+        let mut troubles: Vec<_> =
+            rows.map(|row| (row.id, format!("{:?}", row.state()).to_uppercase())).collect();
         troubles.sort();
         troubles.dedup();
         troubles
