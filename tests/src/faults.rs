@@ -4,13 +4,37 @@ use crate::{Cluster, Ran, run, ssi_binary};
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs::File;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 /// The network of a node, held: it would be gone with the node's last process.
 pub struct Network {
     /// Whose it is.
     pub node: u32,
     file: File,
+}
+
+/// Processes of the host that keep every core busy for as long as this lives.
+pub struct Load(Vec<Child>);
+
+impl Load {
+    /// So many for each core.
+    ///
+    /// # Panics
+    /// If there is no shell.
+    pub fn of(per_core: usize) -> Load {
+        let cores = std::thread::available_parallelism().map_or(2, usize::from);
+        let spin = || Command::new("sh").args(["-c", "while :; do :; done"]).stdin(Stdio::null()).spawn();
+        Load((0..cores * per_core).map(|_| spin().expect("a shell")).collect())
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        for child in &mut self.0 {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
 }
 
 /// Sends a signal to processes of the host; one that is gone is none.

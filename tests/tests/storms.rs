@@ -5,10 +5,9 @@
 use base::Prng;
 use membership::{NodeState, View};
 use rustix::process::Signal;
-use ssi_tests::faults::signal;
+use ssi_tests::faults::{Load, signal};
 use ssi_tests::views::{Watch, all_up, is};
 use ssi_tests::{Cluster, cluster, wait_until};
-use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -16,28 +15,6 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 fn long() -> bool {
     std::env::var_os("SSI_TEST_LONG").is_some()
-}
-
-/// Processes that keep every core of the machine busy.
-struct Load(Vec<Child>);
-
-impl Load {
-    /// So many for each core.
-    fn of(per_core: usize) -> Load {
-        let cores = std::thread::available_parallelism().map_or(2, usize::from);
-        let spin =
-            || Command::new("sh").args(["-c", "while :; do :; done"]).stdin(Stdio::null()).spawn().unwrap();
-        Load((0..cores * per_core).map(|_| spin()).collect())
-    }
-}
-
-impl Drop for Load {
-    fn drop(&mut self) {
-        for child in &mut self.0 {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
-    }
 }
 
 #[test]

@@ -7,7 +7,7 @@ use crate::error::Error;
 use crate::place;
 use crate::setup::{self, Purpose};
 
-const AREAS: [&str; 4] = ["launch", "pm", "fs", "fabric"];
+const AREAS: [&str; 5] = ["launch", "pm", "fs", "membership", "fabric"];
 
 /// The verb `bench`.
 pub fn verb(given: &Given) -> Result<(), Error> {

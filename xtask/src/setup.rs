@@ -60,6 +60,8 @@ const NEEDS: &[Need] = &[
     Need { what: "sshd", package: "openssh-server", purpose: Purpose::Bench },
     Need { what: "iperf3", package: "iperf3", purpose: Purpose::Bench },
     Need { what: "strace", package: "strace", purpose: Purpose::Bench },
+    Need { what: "corosync", package: "corosync", purpose: Purpose::Bench },
+    Need { what: "setpriv", package: "util-linux", purpose: Purpose::Bench },
     Need { what: "qemu-system-x86_64", package: "qemu-system-x86", purpose: Purpose::Verbs },
     Need { what: "setpriv", package: "util-linux", purpose: Purpose::Verbs },
     Need { what: "apt-get", package: "apt", purpose: Purpose::Verbs },
