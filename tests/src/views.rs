@@ -120,8 +120,13 @@ impl Watch {
     pub fn on(cluster: &Cluster, nodes: impl IntoIterator<Item = u32>, limit: Duration) -> Watch {
         let views = |k| {
             let socket = cluster.node_dir(k).join("run/admin.sock");
-            let views = Views::of(k, &socket, limit);
-            views.unwrap_or_else(|silence| panic!("node {k} tells no views: {silence:?}"))
+            let mut views = None;
+            // Its daemon may be starting.
+            crate::wait_until(&format!("node {k} tells its view"), limit, || {
+                views = Views::of(k, &socket, limit).ok();
+                views.is_some()
+            });
+            views.expect("awaited")
         };
         Watch { nodes: nodes.into_iter().map(views).collect() }
     }

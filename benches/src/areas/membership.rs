@@ -94,8 +94,7 @@ fn alone(part: &str, nodes: u32, runs: usize) -> Result<(), Error> {
     }
     let victims = || (1..=nodes).step_by((nodes as usize / runs).max(1)).cycle().take(runs);
     if stalled.contains(part) {
-        let values: Vec<f64> = victims().map(|victim| field.daemon_killed(victim)).collect();
-        print(&limited(&stalled, tail(&values)?, Target::Limit(SECOND / 10.0)));
+        daemons_killed(&mut field, &stalled, victims())?;
     }
     for end in ends.into_iter().filter(|end| end.figure(nodes).contains(part)) {
         let values: Result<Vec<f64>, Error> = victims().map(|victim| end.ours(&mut field, victim)).collect();
@@ -116,6 +115,21 @@ fn alone(part: &str, nodes: u32, runs: usize) -> Result<(), Error> {
         drop(load);
         let figure = Figure::alone(&alarms, &[count as f64], Unit::Count);
         print(&figure.ok_or("no value")?.with_target(Target::Limit(0.0)));
+    }
+    Ok(())
+}
+
+/// All runs together, and those apart whose victim was the master and the others have to elect another one.
+fn daemons_killed(field: &mut Field, name: &str, victims: impl Iterator<Item = u32>) -> Result<(), Error> {
+    let runs: Vec<(f64, bool)> = victims.map(|victim| field.daemon_killed(victim)).collect();
+    let of = |wanted: &[bool]| -> Vec<f64> {
+        runs.iter().filter(|(_, master)| wanted.contains(master)).map(|(took, _)| *took).collect()
+    };
+    print(&limited(name, tail(&of(&[true, false]))?, Target::Limit(SECOND / 10.0)));
+    for (who, values) in [("of_the_master", of(&[true])), ("of_others", of(&[false]))] {
+        if let Ok(tail) = tail(&values) {
+            print(&limited(&format!("{name}.{who}"), tail, Target::None));
+        }
     }
     Ok(())
 }

@@ -15,8 +15,6 @@ use std::time::{Duration, Instant};
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Nothing may change for so long before a run begins.
 const QUIET: Duration = Duration::from_millis(300);
-/// Clock ticks of /proc a second.
-const TICKS: f64 = 100.0;
 
 /// The cluster.
 pub struct Field {
@@ -45,9 +43,10 @@ impl Field {
         watch
     }
 
-    /// Microseconds from the death of a node's `ssid` until all others say STALLED.
-    pub fn daemon_killed(&mut self, victim: u32) -> f64 {
+    /// Microseconds from the death of a node's `ssid` until all others say STALLED, and whether it was the master's.
+    pub fn daemon_killed(&mut self, victim: u32) -> (f64, bool) {
         let mut watch = self.others(victim);
+        let master = watch.nodes[0].last().master == victim;
         // The keeper would have it back before the last node could tell.
         let unkept = self.cluster.unkept(victim);
         let ssid = self.cluster.process(victim, "ssid");
@@ -55,7 +54,7 @@ impl Field {
         let took = watch.time("it is STALLED", PATIENCE, kill, |view| is(view, victim, NodeState::Stalled));
         drop(unkept);
         self.rest(&mut watch);
-        micros(took)
+        (micros(took), master)
     }
 
     /// Microseconds from the death of all processes of a node until all others say DOWN.
@@ -124,11 +123,11 @@ impl Field {
     pub fn idle_cores(&self, span: Duration) -> f64 {
         self.others(0);
         let pids: Vec<i32> = (1..=self.nodes).flat_map(|k| self.cluster.pids(k)).collect();
-        let used = || pids.iter().map(|pid| ticks(*pid)).sum::<f64>();
+        let used = || pids.iter().map(|pid| ran_ns(*pid)).sum::<f64>();
         let before = used();
         let begin = Instant::now();
         std::thread::park_timeout(span);
-        (used() - before) / TICKS / begin.elapsed().as_secs_f64() / f64::from(self.nodes)
+        (used() - before) / 1e9 / begin.elapsed().as_secs_f64() / f64::from(self.nodes)
     }
 
     /// KiB of memory of one node, shared pages counted in proportion.
@@ -159,11 +158,14 @@ fn micros(took: Duration) -> f64 {
     took.as_secs_f64() * 1e6
 }
 
-/// Clock ticks that a process has used.
-fn ticks(pid: i32) -> f64 {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let fields = stat.rsplit_once(") ").map_or("", |(_, rest)| rest);
-    fields.split(' ').skip(11).take(2).filter_map(|field| field.parse::<f64>().ok()).sum()
+/// Nanoseconds that the threads of a process have run. (The ticks in /proc/PID/stat miss who runs for less than one.)
+fn ran_ns(pid: i32) -> f64 {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let ran = |thread: std::fs::DirEntry| {
+        let stat = std::fs::read_to_string(thread.path().join("schedstat")).ok()?;
+        stat.split(' ').next()?.parse::<f64>().ok()
+    };
+    threads.filter_map(ran).sum()
 }
 
 fn proportional_kib(pid: i32) -> f64 {
