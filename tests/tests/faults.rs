@@ -90,6 +90,22 @@ fn a_paused_ssid_is_stalled_its_processes_live_and_it_is_up_again() {
 }
 
 #[test]
+fn a_supervisor_that_hangs_for_good_is_the_end_of_its_life_and_the_keeper_begins_another() {
+    let cluster = cluster!(3);
+    let mut watch = Watch::on(&cluster, [1, 3], PATIENCE);
+    let before = life(watch.nodes[0].last(), 2);
+    let supervisor = cluster.process(2, "ssi-init");
+    let stop = || signal(&supervisor, Signal::STOP);
+    watch.time("node 2 is STALLED first", PATIENCE, stop, |view| is(view, 2, NodeState::Stalled));
+    watch.wait("node 2 is UP in a later life, and nobody has continued the old one", PATIENCE, |view| {
+        is(view, 2, NodeState::Up) && life(view, 2) > before
+    });
+    watch.check_agreement();
+    assert!(watch.troubles().iter().all(|(node, _)| *node == 2), "{:?}", watch.troubles());
+    works(&cluster, &[1, 2, 3]);
+}
+
+#[test]
 fn a_node_that_is_paused_as_a_whole_is_down_and_finds_that_its_life_has_ended() {
     let cluster = cluster!(3, "--no-shm");
     let mut watch = Watch::on(&cluster, [1, 2], PATIENCE);
