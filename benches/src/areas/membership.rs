@@ -81,15 +81,15 @@ fn alone(part: &str, nodes: u32, runs: usize) -> Result<(), Error> {
     let stalled = format!("membership.daemon_killed.{nodes}.p99");
     let serves = format!("membership.master_killed.{nodes}.p99");
     let alarms = format!("membership.busy.{nodes}.false_alarms");
-    let idle = format!("membership.idle.{nodes}");
+    let idle = ["cores", "memory"].map(|what| format!("membership.idle.{nodes}.{what}"));
     // With three nodes these stand beside the peer.
     let ends: Vec<End> = [End::Killed, End::Cut].into_iter().filter(|_| nodes > 3).collect();
-    let names = [&stalled, &serves, &alarms, &idle].into_iter().cloned();
+    let names = [&stalled, &serves, &alarms].into_iter().chain(&idle).cloned();
     if !names.chain(ends.iter().map(|end| end.figure(nodes))).any(|name| name.contains(part)) {
         return Ok(());
     }
     let mut field = Field::start(nodes)?;
-    if idle.contains(part) {
+    if idle.iter().any(|name| name.contains(part)) {
         idle_costs(&field, &idle)?;
     }
     let victims = || (1..=nodes).step_by((nodes as usize / runs).max(1)).cycle().take(runs);
@@ -135,15 +135,15 @@ fn daemons_killed(field: &mut Field, name: &str, victims: impl Iterator<Item = u
 }
 
 /// What a node takes that does nothing: cores and memory.
-fn idle_costs(field: &Field, name: &str) -> Result<(), Error> {
+fn idle_costs(field: &Field, [cores, memory]: &[String; 2]) -> Result<(), Error> {
     println!(
         "# of one node that does nothing, on average: share of a core over {} s, memory (PSS)",
         IDLE.as_secs()
     );
-    for (what, value, unit) in
-        [("cores", field.idle_cores(IDLE), Unit::Count), ("memory", field.memory_kib(), Unit::Kib)]
+    for (name, value, unit) in
+        [(cores, field.idle_cores(IDLE), Unit::Count), (memory, field.memory_kib(), Unit::Kib)]
     {
-        print(&Figure::alone(&format!("{name}.{what}"), &[value], unit).ok_or("no value")?);
+        print(&Figure::alone(name, &[value], unit).ok_or("no value")?);
     }
     Ok(())
 }
