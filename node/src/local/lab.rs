@@ -16,8 +16,9 @@ use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// How long the nodes may take until all are UP.
+/// How long the nodes may take until all are UP, and so much more for each: they join one after the other.
 const UP_WITHIN: Duration = Duration::from_secs(30);
+const UP_WITHIN_EACH: Duration = Duration::from_secs(2);
 /// How long ssi-local may take to end everything when asked.
 const DOWN_WITHIN: Duration = Duration::from_secs(20);
 
@@ -213,7 +214,8 @@ impl Lab {
     }
 
     fn wait_until_up(&mut self, signals: &Signals) -> Result<(), Error> {
-        let until = Instant::now() + UP_WITHIN;
+        let within = UP_WITHIN + UP_WITHIN_EACH * self.plan.nodes;
+        let until = Instant::now() + within;
         let mut last = String::from("no ssid answered");
         while Instant::now() < until {
             match self.nodes_up() {
@@ -230,7 +232,7 @@ impl Lab {
         }
         Err(Error::Said(format!(
             "the nodes were not all UP within {} s: {last}\n{}",
-            UP_WITHIN.as_secs(),
+            within.as_secs(),
             (1..=self.plan.nodes).map(|k| self.log(k)).collect::<String>()
         )))
     }
