@@ -9,6 +9,8 @@ pub mod fs;
 #[cfg(feature = "cluster")]
 pub mod launch;
 #[cfg(feature = "cluster")]
+pub mod membership;
+#[cfg(feature = "cluster")]
 pub mod pm;
 
 use crate::Error;

@@ -10,7 +10,7 @@ mod probe;
 
 use std::process::ExitCode;
 
-const USAGE: &str = "usage: ssi-benches launch|pm|fs|fabric [PART]|dlm [PART]|fabric-peers|\
+const USAGE: &str = "usage: ssi-benches launch|pm|fs|membership [PART]|dlm [PART]|fabric [PART]|fabric-peers|\
     fabric-verbs poll|sleep [DEVICE [DEVICE [PART]]]";
 
 /// Why a measurement could not be made.
@@ -32,6 +32,10 @@ fn main() -> ExitCode {
         ["dlm", part] => areas::dlm::run(part),
         ["fabric-peers"] => areas::fabric::run_peers(),
         ["fabric-verbs", words @ ..] => areas::fabric::run_verbs(words),
+        #[cfg(feature = "cluster")]
+        ["membership"] => areas::membership::run(""),
+        #[cfg(feature = "cluster")]
+        ["membership", part] => areas::membership::run(part),
         #[cfg(feature = "cluster")]
         ["launch"] => areas::launch::run(),
         #[cfg(feature = "cluster")]

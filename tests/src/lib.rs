@@ -3,10 +3,14 @@
 //! The cluster runs in the foreground with a pipe as its lifeline: when the test ends, passes, panics or is killed,
 //! the pipe closes and ssi-local takes everything away.
 
+pub mod faults;
+pub mod views;
+
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Output, Stdio};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 /// How long a single command of a test may take.
@@ -18,6 +22,8 @@ pub struct Cluster {
     pub dir: PathBuf,
     foreground: Child,
     lifeline: Option<ChildStdin>,
+    /// What holds nodes that were started again.
+    restarted: Mutex<Vec<Child>>,
 }
 
 /// What a command printed and how it ended.
@@ -72,8 +78,13 @@ macro_rules! cluster {
 impl Cluster {
     /// Starts `nodes` nodes with further flags of `ssi cluster up`; returns when all are UP.
     pub fn start(nodes: u32, flags: &[&str]) -> Cluster {
+        Cluster::start_of(&ssi_binary(), nodes, flags)
+    }
+
+    /// As [`Cluster::start`], from a copy of the binary.
+    pub fn start_of(binary: &Path, nodes: u32, flags: &[&str]) -> Cluster {
         let dir = tempfile::Builder::new().prefix("ssi-t").tempdir().expect("a temporary directory").keep();
-        let mut command = Command::new(ssi_binary());
+        let mut command = Command::new(binary);
         command.args(["cluster", "up", "--foreground", "--nodes", &nodes.to_string()]).args(flags);
         // The same tests with and without memory shared between the nodes.
         let off = std::env::var_os("SSI_TEST_SHM").is_some_and(|choice| choice == "off");
@@ -86,7 +97,7 @@ impl Cluster {
         let mut line = String::new();
         let mut out = BufReader::new(foreground.stdout.take().expect("piped"));
         out.read_line(&mut line).expect("ssi says something");
-        let mut cluster = Cluster { dir, foreground, lifeline };
+        let mut cluster = Cluster { dir, foreground, lifeline, restarted: Mutex::default() };
         if !line.contains("UP") {
             let mut why = String::new();
             let _ = cluster.foreground.stderr.take().expect("piped").read_to_string(&mut why);
@@ -174,9 +185,12 @@ impl Cluster {
     /// Host pids of every process of node `k`: keeper, daemons, and all of its view. They share its network namespace.
     pub fn processes(&self, k: u32) -> Vec<(i32, String)> {
         let keeper = all_processes().into_iter().find(|(pid, name)| {
-            name == "ssi-keeper"
-                && command_line(*pid).contains(&self.dir.display().to_string())
-                && is_index(*pid, k)
+            let line = command_line(*pid);
+            let of_this =
+                line.contains(&self.dir.display().to_string()) && line.contains(&format!("--index {k} "));
+            // One that was started again names its own directory.
+            let again = line.trim_end().ends_with(&self.node_dir(k).display().to_string());
+            name == "ssi-keeper" && (of_this || again)
         });
         let Some((keeper, _)) = keeper else { return Vec::new() };
         let Some(network) = network_of(keeper) else { return Vec::new() };
@@ -219,6 +233,9 @@ impl Drop for Cluster {
         }
         drop(self.lifeline.take());
         let _ = self.foreground.wait();
+        for child in self.restarted.get_mut().into_iter().flatten() {
+            let _ = child.wait();
+        }
         let _ = std::fs::remove_dir_all(&self.dir);
     }
 }
@@ -296,8 +313,4 @@ fn network_of(pid: i32) -> Option<PathBuf> {
 fn command_line(pid: i32) -> String {
     let bytes = std::fs::read(Path::new("/proc").join(pid.to_string()).join("cmdline")).unwrap_or_default();
     String::from_utf8_lossy(&bytes).replace('\0', " ")
-}
-
-fn is_index(pid: i32, k: u32) -> bool {
-    command_line(pid).contains(&format!("--index {k} "))
 }

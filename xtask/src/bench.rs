@@ -7,7 +7,7 @@ use crate::error::Error;
 use crate::place;
 use crate::setup::{self, Purpose};
 
-const AREAS: [&str; 5] = ["launch", "pm", "fs", "fabric", "dlm"];
+const AREAS: [&str; 6] = ["launch", "pm", "fs", "membership", "dlm", "fabric"];
 
 /// The verb `bench`.
 pub fn verb(given: &Given) -> Result<(), Error> {

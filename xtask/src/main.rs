@@ -101,7 +101,7 @@ const VERBS: &[Verb] = &[
     },
     Verb {
         name: "bench",
-        summary: "our figures beside a peer's: launch, pm, fs, fabric",
+        summary: "our figures beside a peer's: launch, pm, fs, membership, fabric",
         operands: "AREA..|all",
         details: "One line a figure; `short` where a target is missed. Peers run in the same run on the same nodes.",
         flags: &[],

@@ -61,6 +61,7 @@ const NEEDS: &[Need] = &[
     Need { what: "iperf3", package: "iperf3", purpose: Purpose::Bench },
     Need { what: "strace", package: "strace", purpose: Purpose::Bench },
     Need { what: "etcd", package: "etcd-server", purpose: Purpose::Bench },
+    Need { what: "corosync", package: "corosync", purpose: Purpose::Bench },
     Need { what: "setpriv", package: "util-linux", purpose: Purpose::Bench },
     Need { what: "qemu-system-x86_64", package: "qemu-system-x86", purpose: Purpose::Verbs },
     Need { what: "setpriv", package: "util-linux", purpose: Purpose::Verbs },

@@ -5,11 +5,11 @@ use crate::Error;
 use ssi_tests::{Cluster, run};
 use std::process::Command;
 
-/// A local cluster to measure on.
-pub fn cluster(nodes: u32) -> Result<Cluster, Error> {
+/// A local cluster to measure on, with further flags of `ssi cluster up`.
+pub fn cluster(nodes: u32, flags: &[&str]) -> Result<Cluster, Error> {
     match ssi_tests::cannot_run() {
         Some(why) => Err(why.into()),
-        None => Ok(Cluster::start(nodes, &[])),
+        None => Ok(Cluster::start(nodes, flags)),
     }
 }
 

@@ -9,7 +9,7 @@ const BLOCKS: usize = 5;
 
 /// Measures and prints.
 pub fn run() -> Result<(), Error> {
-    let cluster = cluster(3)?;
+    let cluster = cluster(3, &[])?;
     let disk = tempfile::tempdir_in(std::env::current_dir()?)?;
     let disk = disk.path().display().to_string();
     for (figure, unit) in [

@@ -13,7 +13,7 @@ const BLOCKS: usize = 7;
 
 /// Measures and prints.
 pub fn run() -> Result<(), Error> {
-    let cluster = cluster(3)?;
+    let cluster = cluster(3, &[])?;
     let hydra = ["time", "5", "mpiexec.hydra", "-n", "16", "true"];
     let blocks = alternate(
         BLOCKS,

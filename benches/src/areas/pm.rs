@@ -11,7 +11,7 @@ const BLOCKS: usize = 9;
 
 /// Measures and prints.
 pub fn run() -> Result<(), Error> {
-    let cluster = cluster(2)?;
+    let cluster = cluster(2, &[])?;
     for (call, limit) in [("getpid", 1.25), ("kill", 1.25), ("open", 1.1), ("fork", 1.05)] {
         let probe = ["call", call];
         let blocks = alternate(BLOCKS, || in_view(&cluster, 1, &probe), || on_host(&probe))?;

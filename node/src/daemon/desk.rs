@@ -61,6 +61,9 @@ impl Desk for ControlDesk {
     fn serve(&self, connection: Connection) -> Option<Connection> {
         match connection.hello.service.as_str() {
             "tasks" => self.pm.attach_client(connection.stream, connection.reader),
+            "views" => {
+                tokio::spawn(super::views::tell(connection.stream, self.membership.watch(), self.node.0));
+            }
             "data" if is_owner(connection.peer) => {
                 let membership = self.membership.clone();
                 tokio::spawn(watch_presence(connection.stream, move |up| membership.set_data_up(up)));

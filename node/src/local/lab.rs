@@ -16,8 +16,9 @@ use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// How long the nodes may take until all are UP.
+/// How long the nodes may take until all are UP, and so much more for each: they join one after the other.
 const UP_WITHIN: Duration = Duration::from_secs(30);
+const UP_WITHIN_EACH: Duration = Duration::from_secs(2);
 /// How long ssi-local may take to end everything when asked.
 const DOWN_WITHIN: Duration = Duration::from_secs(20);
 
@@ -213,7 +214,8 @@ impl Lab {
     }
 
     fn wait_until_up(&mut self, signals: &Signals) -> Result<(), Error> {
-        let until = Instant::now() + UP_WITHIN;
+        let within = UP_WITHIN + UP_WITHIN_EACH * self.plan.nodes;
+        let until = Instant::now() + within;
         let mut last = String::from("no ssid answered");
         while Instant::now() < until {
             match self.nodes_up() {
@@ -230,22 +232,24 @@ impl Lab {
         }
         Err(Error::Said(format!(
             "the nodes were not all UP within {} s: {last}\n{}",
-            UP_WITHIN.as_secs(),
+            within.as_secs(),
             (1..=self.plan.nodes).map(|k| self.log(k)).collect::<String>()
         )))
     }
 
-    /// Nodes that every node holds to be UP.
+    /// Nodes that every node holds to be UP. The first that does not see all of them is answer enough: asking
+    /// the others too, again and again, would slow down the start that is waited for.
     fn nodes_up(&self) -> Result<u32, Error> {
-        let mut least = u32::MAX;
         for k in 1..=self.plan.nodes {
             let answer = Client::connect(&self.plan.state(k).admin_socket())?.ask(Ask::Nodes(()))?;
             let view = answer.view.unwrap_or_default();
-            let up = view.nodes.iter().filter(|node| node.state() == NodeState::Up).count();
-            least = least.min(up as u32);
+            let up = view.nodes.iter().filter(|node| node.state() == NodeState::Up).count() as u32;
+            if up < self.plan.nodes {
+                return Ok(up);
+            }
             Client::connect(&self.plan.state(k).data_socket())?;
         }
-        Ok(least)
+        Ok(self.plan.nodes)
     }
 
     /// The last lines of a node's logs, for an error message.

@@ -8,8 +8,9 @@ use rustix::event::{Timespec, poll};
 use std::io::Read;
 use std::time::{Duration, Instant};
 
-/// How long the nodes may take until all are members.
+/// How long the nodes may take until all are members, and so much more for each before this one.
 const MEMBER_WITHIN: Duration = Duration::from_secs(30);
+const MEMBER_WITHIN_EACH: Duration = Duration::from_secs(2);
 
 /// What `ssi local-node` does: waits for the cable, becomes a member, becomes the keeper.
 ///
@@ -53,7 +54,7 @@ pub fn run(plan: &Plan, k: u32) -> Result<(), Error> {
 
 /// The cluster's key, once the node before `k` is a member: so numbers follow names.
 fn wait_for_turn(plan: &Plan, k: u32) -> Result<fabric::ClusterKey, Error> {
-    let until = Instant::now() + MEMBER_WITHIN;
+    let until = Instant::now() + MEMBER_WITHIN + MEMBER_WITHIN_EACH * k;
     loop {
         match plan.state(k - 1).load().and_then(|_| plan.state(1).key()) {
             Ok(key) => return Ok(key),
