@@ -17,9 +17,6 @@ pub const PORT: u16 = 7100;
 /// Ids in each home region unless the cluster was made with another size.
 pub const PID_REGION: u32 = 16_384;
 
-/// The lock manager's socket in the run directory, which programs in the view look for.
-pub const LOCK_SOCKET: &str = "dlm.sock";
-
 /// What `node.toml` says.
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields)]
@@ -183,7 +180,7 @@ impl StateDir {
     }
     /// The socket of the lock manager, for the programs of the node.
     pub fn lock_socket(&self) -> PathBuf {
-        self.run_dir().join(LOCK_SOCKET)
+        self.run_dir().join(admin::LOCK_SOCKET)
     }
     /// The socket of ssi-init, mode 0600.
     pub fn init_socket(&self) -> PathBuf {

@@ -8,6 +8,7 @@ mod locks;
 pub mod membership;
 mod rekeying;
 mod report;
+mod table;
 
 use crate::config::{NodeConfig, StateDir};
 use crate::error::Error;

@@ -16,9 +16,9 @@ pub mod ssirun;
 pub mod where_pid;
 
 use crate::Error;
-use crate::admin::client::Place;
-use crate::admin::wire::{Answer, Ask};
-use membership::View;
+use admin::Place;
+use admin::wire::{Answer, Ask};
+use admin::wire::View;
 
 /// What a verb ends with: the exit code, or the error that `ssi` prints.
 pub type Outcome = Result<u8, Error>;
@@ -31,7 +31,7 @@ pub fn view(place: &Place) -> Result<(View, u32), Error> {
 }
 
 /// The node that the user means by a name or number.
-pub fn find_node<'a>(view: &'a View, name: &str) -> Result<&'a membership::Node, Error> {
+pub fn find_node<'a>(view: &'a View, name: &str) -> Result<&'a admin::wire::Node, Error> {
     view.find(name).ok_or_else(|| {
         let known: Vec<String> =
             view.nodes.iter().map(|node| format!("{} ({})", node.name, node.id)).collect();

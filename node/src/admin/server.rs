@@ -1,6 +1,6 @@
 //! The daemons' end of the admin socket: accept, read the hello, hand over to the service it names.
 
-use super::wire::{Answer, Ask, Request};
+use admin::wire::{Answer, Ask, Request};
 use base::codec::ServiceHello;
 use base::{FrameReader, encode_frame};
 use std::future::Future;

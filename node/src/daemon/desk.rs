@@ -3,8 +3,9 @@
 use super::keyholder::Keyholder;
 use super::rekeying::Rekeying;
 use super::report;
+use super::table;
 use crate::admin::server::{Answering, Connection, Desk, is_owner, refuse, watch_presence};
-use crate::admin::wire::{Answer, Ask, Layout, Load, PlacementRequest, SetStripe, Space};
+use admin::wire::{Answer, Ask, Layout, Load, PlacementRequest, SetStripe, Space};
 use base::{NodeId, Pid};
 use fabric::Endpoint;
 use lustre_like_fs::layout::{STRIPE_BYTES_DEFAULT, STRIPE_BYTES_MAX, STRIPE_BYTES_MIN};
@@ -51,6 +52,7 @@ impl Desk for ControlDesk {
                 Ask::Rekey(_) => refuse("only root, or who started the node, may change the cluster's key"),
                 Ask::Stop(()) if is_owner(peer) => self.stop().await,
                 Ask::Stop(()) => refuse("only root, or who started the node, may stop it"),
+                Ask::Transitions(_) | Ask::Change(_) => refuse("not yet"),
                 Ask::Stripe(_) | Ask::SetStripe(_) | Ask::Space(()) | Ask::ReadKeys(()) => {
                     refuse("this is a question for ssid --data")
                 }
@@ -100,7 +102,7 @@ impl ControlDesk {
     }
 
     async fn nodes(&self) -> Answer {
-        let view = (*self.membership.view()).clone();
+        let view = table::view(&self.membership.view());
         let quorum = self.membership.status().await.is_some_and(|status| status.quorum);
         Answer { view: Some(view), local: self.node.0, quorum, ..Answer::default() }
     }
@@ -129,7 +131,7 @@ impl ControlDesk {
                 self.load.placed(&nodes);
                 Answer {
                     nodes: nodes.iter().map(|node| node.0).collect(),
-                    view: Some((*view).clone()),
+                    view: Some(table::view(&view)),
                     ..Answer::default()
                 }
             }

@@ -3,8 +3,8 @@
 use super::Outcome;
 use super::cluster::Machine;
 use crate::Error;
-use crate::admin::client::Place;
-use crate::admin::wire::Ask;
+use admin::Place;
+use admin::wire::Ask;
 use crate::config::{NodeConfig, StateDir, read_key};
 use crate::keeper::Keeper;
 use clap::{Args, Subcommand};
@@ -44,10 +44,7 @@ pub struct Join {
     machine: Machine,
 }
 
-/// Where a machine keeps its node's state.
-pub fn default_state_dir() -> PathBuf {
-    PathBuf::from("/var/lib/ssi")
-}
+pub use admin::default_state_dir;
 
 /// Makes the state directory; it must not hold a node yet.
 ///
@@ -103,9 +100,9 @@ impl Node {
                 // ssid may have ended before its answer was written: then nobody listens there any more.
                 let ended = std::os::unix::net::UnixStream::connect(state.admin_socket()).is_err();
                 if let Err(error) = asked
-                    && (!ended || matches!(error, Error::NoDaemon { .. }))
+                    && (!ended || matches!(error, admin::Error::NoDaemon { .. }))
                 {
-                    return Err(error);
+                    return Err(error.into());
                 }
                 crate::keeper::wait_until_free(&state, STOP_WITHIN)?;
             }

@@ -1,10 +1,10 @@
 //! `ssi nodes`: the cluster table.
 
 use super::{Outcome, human, print_json, print_table};
-use crate::admin::client::Place;
-use crate::admin::wire::Ask;
+use admin::Place;
+use admin::wire::Ask;
 use clap::Args;
-use membership::{Node, View};
+use admin::wire::{Node, View};
 use std::path::Path;
 
 /// List the nodes.

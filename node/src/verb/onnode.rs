@@ -2,9 +2,9 @@
 
 use super::{Outcome, find_node, loads, view};
 use crate::Error;
-use crate::admin::client::Place;
+use admin::Place;
 use clap::Args;
-use membership::{NodeState, View};
+use admin::wire::{NodeState, View};
 use pm::client::{Everywhere, Foreground, everywhere, foreground};
 use pm::wire::TaskSpec;
 use std::ffi::{OsStr, OsString};
