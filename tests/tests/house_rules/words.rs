@@ -5,7 +5,7 @@
 use super::source::{Source, has_word};
 
 /// Files and folders in which `unsafe` may stand.
-const UNSAFE_PLACES: [&str; 13] = [
+const UNSAFE_PLACES: [&str; 14] = [
     "fabric/src/region/memory.rs",
     "fabric/src/shm/sys.rs",
     "fabric/src/tcp/sys.rs",
@@ -14,6 +14,7 @@ const UNSAFE_PLACES: [&str; 13] = [
     // A C interface is nothing else.
     "libdlm/src/",
     "libdlm_lt/src/",
+    "libssi/src/",
     "pm/src/sys/",
     "node/src/sys.rs",
     "xtask/src/sys.rs",
