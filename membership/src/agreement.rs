@@ -19,13 +19,17 @@
 mod election;
 
 use crate::saved::Register;
-use crate::table::voters;
 use crate::talk::{Ask, Followed, Lead};
 use crate::timings::Timings;
 use crate::wire::View;
 use base::{NodeId, Time};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
+
+/// The nodes that vote.
+pub fn voters(view: &View) -> Vec<NodeId> {
+    view.nodes.iter().filter(|node| node.incarnation > 0).take(7).map(crate::Node::node_id).collect()
+}
 
 /// What must be done about it, in this order.
 #[derive(Clone, Debug, PartialEq)]

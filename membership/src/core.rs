@@ -18,10 +18,11 @@ pub use proposal::ASKS_MAX;
 
 use proposal::{Deciding, Wish};
 
+use crate::agreement::voters;
 use crate::agreement::{Agreement, Outlook, Output};
 use crate::detection::Detector;
 use crate::saved::Register;
-use crate::table::{self, voters};
+use crate::table;
 use crate::talk::{Answer, Ask, Condition, Followed, Hello, Request, Say};
 use crate::timings::Timings;
 use crate::wire::{Node, View};

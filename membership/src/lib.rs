@@ -10,12 +10,14 @@
 
 pub mod agreement;
 mod clock;
+pub mod command;
 pub mod core;
 pub mod detection;
 mod error;
 mod following;
 mod handle;
 pub mod heartbeat;
+pub mod history;
 mod joining;
 mod peers;
 mod receiver;
@@ -25,14 +27,19 @@ mod shell;
 pub mod table;
 pub mod talk;
 pub mod timings;
+pub mod transition;
 pub mod wire;
 
 pub use crate::core::{Core, Effect, Event, NodeStatus, RequestId, Status};
+pub use command::{Act, Command, Outcome};
 pub use error::Error;
 pub use following::follow;
 pub use handle::{CHANGE_DEADLINE, Handle};
 pub use heartbeat::Heartbeat;
+pub use history::{History, Missed, Transitions};
 pub use joining::{init_table, join, persist_joined, saved_view};
 pub use shell::{Config, Ended, INBOX_MAX, Membership};
+pub use table::{Feed, Table};
 pub use timings::Timings;
-pub use wire::{Node, NodeState, View};
+pub use transition::{Change, ChangeKind, Transition};
+pub use wire::{Node, NodeState, Property, View};

@@ -52,6 +52,7 @@ fn row(id: u32, incarnation: u64, control: SocketAddr, data: SocketAddr) -> Node
         speed: 100,
         state: NodeState::Up as i32,
         incarnation,
+        ..Node::default()
     }
 }
 

@@ -3,7 +3,7 @@
 //! Invariant: a node votes once a term, and only for one that has everything it has accepted itself.
 
 use super::{Agreement, Output, Role};
-use crate::table::voters;
+use crate::agreement::voters;
 use crate::talk::{Ask, Canvass, Voted};
 use base::{NodeId, Time};
 use std::collections::{BTreeMap, BTreeSet};

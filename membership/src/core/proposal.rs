@@ -4,7 +4,8 @@
 
 use super::Core;
 use super::event::RequestId;
-use crate::table::{self, voters};
+use crate::agreement::voters;
+use crate::table;
 use crate::talk::{Ask, Joined, Say};
 use crate::wire::{Node, NodeState, View};
 use base::{NodeId, Time};

@@ -21,6 +21,7 @@ pub fn row(config: &NodeConfig, incarnation: Incarnation) -> Node {
         speed: config.speed,
         state: membership::NodeState::Up as i32,
         incarnation: incarnation.0,
+        ..Node::default()
     }
 }
 
