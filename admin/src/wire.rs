@@ -8,7 +8,7 @@ mod fabric;
 mod files;
 mod why;
 
-pub use cluster::{Cause, Change, Node, NodeState, State, Transition, View};
+pub use cluster::{Cause, Change, Node, NodeState, Property, State, Transition, View};
 pub use fabric::{Fabric, FabricChannel, FabricPeer, FabricRail, Refused, Rekey};
 pub use files::{Layout, SetStripe, Space};
 pub use why::Why;
@@ -97,7 +97,7 @@ pub struct TransitionsWanted {
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct ChangeWanted {
     /// Which.
-    #[prost(oneof = "Wish", tags = "1, 2, 3, 4, 5, 6")]
+    #[prost(oneof = "Wish", tags = "1, 2, 3, 4, 5, 6, 7")]
     pub wish: Option<Wish>,
 }
 
@@ -122,6 +122,9 @@ pub enum Wish {
     /// A token with which one machine can join, valid for so many seconds.
     #[prost(uint32, tag = "6")]
     Token(u32),
+    /// Write something down about a node.
+    #[prost(message, tag = "7")]
+    Describe(DescribeWanted),
 }
 
 /// A node that shall be forgotten.
@@ -155,6 +158,17 @@ pub struct DrainWanted {
     /// No new work, or work again.
     #[prost(bool, tag = "2")]
     pub drain: bool,
+}
+
+/// Something to be written down about a node.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct DescribeWanted {
+    /// The node.
+    #[prost(uint32, tag = "1")]
+    pub node: u32,
+    /// What; an empty value takes the key away.
+    #[prost(message, optional, tag = "2")]
+    pub property: Option<Property>,
 }
 
 /// One voter in place of another.
@@ -221,11 +235,8 @@ pub struct Answer {
     /// `Transitions`.
     #[prost(message, repeated, tag = "14")]
     pub transitions: Vec<Transition>,
-    /// `Nodes`: which nodes vote; more in `view`.
-    #[prost(uint32, repeated, tag = "15")]
-    pub voters: Vec<u32>,
     /// `Change`: the token.
-    #[prost(string, tag = "16")]
+    #[prost(string, tag = "15")]
     pub token: String,
 }
 

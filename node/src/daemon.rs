@@ -3,6 +3,7 @@
 pub mod control;
 pub mod data;
 mod desk;
+mod history;
 mod keyholder;
 mod locks;
 pub mod membership;

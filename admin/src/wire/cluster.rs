@@ -55,6 +55,20 @@ pub struct Node {
     /// It votes about transitions.
     #[prost(bool, tag = "12")]
     pub voter: bool,
+    /// What is written down about it.
+    #[prost(message, repeated, tag = "13")]
+    pub info: Vec<Property>,
+}
+
+/// One thing that is written down about a node.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Property {
+    /// Under which name.
+    #[prost(string, tag = "1")]
+    pub key: String,
+    /// What.
+    #[prost(string, tag = "2")]
+    pub value: String,
 }
 
 impl Node {
@@ -92,6 +106,12 @@ pub struct View {
     /// Ids in each home region.
     #[prost(uint32, tag = "5")]
     pub pid_region: u32,
+    /// How many nodes shall vote; 0: it was never said.
+    #[prost(uint32, tag = "6")]
+    pub voters_wanted: u32,
+    /// The node that runs the metadata server.
+    #[prost(uint32, tag = "7")]
+    pub mds: u32,
 }
 
 impl View {

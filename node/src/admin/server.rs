@@ -1,6 +1,6 @@
 //! The daemons' end of the admin socket: accept, read the hello, hand over to the service it names.
 
-use admin::wire::{Answer, Ask, Request};
+use admin::wire::{Answer, Ask, Request, SERVICE, VERSION_OLDEST, Why};
 use base::codec::ServiceHello;
 use base::{FrameReader, encode_frame};
 use std::future::Future;
@@ -45,7 +45,12 @@ pub trait Desk: Send + Sync + 'static {
 
 /// An answer that says why not.
 pub fn refuse(why: impl std::fmt::Display) -> Answer {
-    Answer { error: why.to_string(), ..Answer::default() }
+    refuse_because(Why::Failed, why)
+}
+
+/// An answer that says why not, also to programs.
+pub fn refuse_because(kind: Why, why: impl std::fmt::Display) -> Answer {
+    Answer { error: why.to_string(), why: kind as i32, ..Answer::default() }
 }
 
 /// True if the peer may change the node: root, or whoever runs the daemon.
@@ -98,17 +103,21 @@ async fn converse(stream: UnixStream, desk: Arc<dyn Desk>) -> io::Result<()> {
     let mut stream = stream;
     let hello = next_frame::<ServiceHello>(&mut stream, &mut reader);
     let Some(hello) = tokio::time::timeout(HELLO_WITHIN, hello).await?? else { return Ok(()) };
-    if hello.service != "admin" {
+    if hello.service != SERVICE {
         if let Some(mut connection) = desk.serve(Connection { stream, reader, peer, hello }) {
             let answer = refuse(format!("no service {:?} here", connection.hello.service));
             connection.stream.write_all(&encode_frame(&answer)).await?;
         }
         return Ok(());
     }
+    if hello.version < VERSION_OLDEST {
+        let answer = refuse_because(Why::Unknown, "a command of a version that is no longer understood");
+        return stream.write_all(&encode_frame(&answer)).await;
+    }
     while let Some(request) = next_frame::<Request>(&mut stream, &mut reader).await? {
         let answer = match request.ask {
             Some(ask) => desk.answer(ask, peer).await,
-            None => refuse("a question of a newer version"),
+            None => refuse_because(Why::Unknown, "a question that this ssid does not know: it is older than the command"),
         };
         stream.write_all(&encode_frame(&answer)).await?;
     }
