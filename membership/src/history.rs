@@ -79,6 +79,11 @@ impl History {
         self.shared.views.clone()
     }
 
+    /// True while somebody else holds this history, or watches it.
+    pub(crate) fn is_watched(&self) -> bool {
+        Arc::strong_count(&self.shared) > 1 || self.shared.out.receiver_count() > 1
+    }
+
     /// Every transition behind `after`.
     pub fn transitions(&self, after: Epoch) -> Transitions {
         Transitions { history: self.clone(), views: self.watch(), after: after.0, view: None, ended: None }
