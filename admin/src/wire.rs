@@ -104,9 +104,9 @@ pub struct ChangeWanted {
 /// The changes of the cluster table.
 #[derive(Clone, PartialEq, prost::Oneof)]
 pub enum Wish {
-    /// Take a node out of the table.
-    #[prost(message, tag = "1")]
-    Remove(RemoveWanted),
+    /// Take a node that is DOWN out of the table.
+    #[prost(uint32, tag = "1")]
+    Remove(u32),
     /// Give a node another name.
     #[prost(message, tag = "2")]
     Rename(RenameWanted),
@@ -125,17 +125,6 @@ pub enum Wish {
     /// Write something down about a node.
     #[prost(message, tag = "7")]
     Describe(DescribeWanted),
-}
-
-/// A node that shall be forgotten.
-#[derive(Clone, Copy, PartialEq, prost::Message)]
-pub struct RemoveWanted {
-    /// The node.
-    #[prost(uint32, tag = "1")]
-    pub node: u32,
-    /// Also if it is alive: it is declared DOWN first.
-    #[prost(bool, tag = "2")]
-    pub force: bool,
 }
 
 /// A node's new name.
@@ -238,6 +227,9 @@ pub struct Answer {
     /// `Change`: the token.
     #[prost(string, tag = "15")]
     pub token: String,
+    /// `Nodes`: for how long this node may still serve without hearing of a majority, milliseconds; 0: it may not.
+    #[prost(uint64, tag = "16")]
+    pub lease_ms: u64,
 }
 
 /// The load of one node.

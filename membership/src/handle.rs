@@ -3,7 +3,7 @@
 use crate::Error;
 use crate::command::{Act, Command, Describe, Drain, Life, Rename};
 use crate::core::Status;
-use crate::history::Transitions;
+use crate::history::{History, Transitions};
 use crate::lease::Lease;
 use crate::shell::random_number;
 use crate::shell::{Ended, Input, Shared};
@@ -45,6 +45,11 @@ impl Handle {
     /// Every transition behind `after`, each once and in order, with the view after it.
     pub fn transitions(&self, after: Epoch) -> Transitions {
         self.shared.history.transitions(after).until(self.shared.over.clone())
+    }
+
+    /// The transitions that this node remembers, for who reads them in pages.
+    pub fn history(&self) -> History {
+        self.shared.history.clone()
     }
 
     /// Whether this node may serve. It may not while there is no master with a majority of the voters behind it.

@@ -1,5 +1,6 @@
 //! The daemons of a node: `ssid` ([`control`]) and `ssid --data` ([`data`]), and how ssi-init is set up for them.
 
+mod changes;
 pub mod control;
 pub mod data;
 mod desk;

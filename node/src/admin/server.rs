@@ -53,6 +53,11 @@ pub fn refuse_because(kind: Why, why: impl std::fmt::Display) -> Answer {
     Answer { error: why.to_string(), why: kind as i32, ..Answer::default() }
 }
 
+/// The answer to who may not.
+pub fn not_permitted(what: &str) -> Answer {
+    refuse_because(Why::NotPermitted, format!("only root, or who started the node, may {what}"))
+}
+
 /// True if the peer may change the node: root, or whoever runs the daemon.
 pub fn is_owner(peer: UCred) -> bool {
     peer.uid() == 0 || peer.uid() == rustix::process::geteuid().as_raw()
