@@ -94,10 +94,9 @@ impl Client {
 fn accepted(answer: Answer) -> Result<Answer, Error> {
     match answer.error.is_empty() {
         true => Ok(answer),
-        false => Err(Error::Refused {
-            why: Why::try_from(answer.why).unwrap_or(Why::Failed),
-            text: answer.error,
-        }),
+        false => {
+            Err(Error::Refused { why: Why::try_from(answer.why).unwrap_or(Why::Failed), text: answer.error })
+        }
     }
 }
 

@@ -55,7 +55,13 @@ fn sample() -> Answer {
         text: "x".into(),
     };
     Answer {
-        view: Some(View { epoch: 9, cluster: "blue".into(), master: 1, nodes: vec![node], ..View::default() }),
+        view: Some(View {
+            epoch: 9,
+            cluster: "blue".into(),
+            master: 1,
+            nodes: vec![node],
+            ..View::default()
+        }),
         transitions: vec![Transition { number: 9, at_ms: 1, changes: vec![change] }],
         why: Why::TooOld as i32,
         error: "too old".into(),

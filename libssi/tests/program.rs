@@ -215,7 +215,8 @@ fn declared() -> Vec<String> {
     let header = std::fs::read_to_string(crate_dir().join("include/ssi/cluster.h")).unwrap();
     let function = |line: &str| {
         let name = line.split('(').next()?.rsplit([' ', '*']).next()?;
-        let is_one = line.contains('(') && !line.starts_with(['#', ' ', '/', '\t']) && name.starts_with("cluster");
+        let is_one =
+            line.contains('(') && !line.starts_with(['#', ' ', '/', '\t']) && name.starts_with("cluster");
         is_one.then(|| name.to_owned())
     };
     let mut names: Vec<String> = header.lines().filter_map(function).collect();
@@ -241,7 +242,8 @@ fn every_function_has_a_page_in_the_manual() {
     let overview = std::fs::read_to_string(crate_dir().join("man/libssi.7")).unwrap();
     for name in declared() {
         let path = crate_dir().join(format!("man/{name}.3"));
-        let page = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let page =
+            std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         assert!(page.contains(&format!(".TH {} 3 ", name.to_uppercase())), "{name}");
         for part in ["NAME", "SYNOPSIS", "DESCRIPTION", "\"RETURN VALUE\"", "\"SEE ALSO\""] {
             assert!(page.contains(&format!("\n.SH {part}\n")), "{name}: {part}");

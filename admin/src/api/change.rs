@@ -63,7 +63,8 @@ impl FromStr for TransId {
 
     fn from_str(text: &str) -> Result<TransId, String> {
         let wrong = || format!("{text:?} is no transition: 42, or 42.1");
-        let (number, place) = text.split_once('.').map_or((text, None), |(number, place)| (number, Some(place)));
+        let (number, place) =
+            text.split_once('.').map_or((text, None), |(number, place)| (number, Some(place)));
         let number: u64 = number.parse().map_err(|_| wrong())?;
         let place: Option<u64> = place.map(str::parse).transpose().map_err(|_| wrong())?;
         match place {
@@ -140,7 +141,8 @@ mod tests {
     use proptest::prelude::*;
 
     fn transition(number: u64, changes: usize) -> Transition {
-        let change = wire::Change { node: 1, from: State::Up as i32, to: State::Down as i32, ..Default::default() };
+        let change =
+            wire::Change { node: 1, from: State::Up as i32, to: State::Down as i32, ..Default::default() };
         Transition { number, at_ms: 5, changes: vec![change; changes] }
     }
 
@@ -180,7 +182,9 @@ mod tests {
             let change = wire::Change { from: from as i32, to: to as i32, ..Default::default() };
             changes(&Transition { changes: vec![change], ..Default::default() }).next().unwrap().is_simple()
         };
-        assert!(all(State::Down, State::Up) && all(State::Up, State::Stalled) && all(State::Up, State::Shutdown));
+        assert!(
+            all(State::Down, State::Up) && all(State::Up, State::Stalled) && all(State::Up, State::Shutdown)
+        );
         assert!(!all(State::Stalled, State::Down) && !all(State::Up, State::Up));
     }
 }

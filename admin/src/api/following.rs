@@ -62,7 +62,8 @@ impl Cluster {
             let patience = left().map_or(longest, |left| left.min(longest));
             let page = self.wait_for_page(position, patience)?;
             let news = page.iter().flat_map(changes).filter(|change| change.id > id);
-            let news: Vec<Change> = news.filter(|change| !simple || change.is_simple()).take(max.max(1)).collect();
+            let news: Vec<Change> =
+                news.filter(|change| !simple || change.is_simple()).take(max.max(1)).collect();
             if !news.is_empty() || (page.is_empty() && left().is_some_and(|left| left.is_zero())) {
                 return Ok(news);
             }

@@ -171,7 +171,6 @@ fn next<M: prost::Message + Default>(stream: &mut impl Read, reader: &mut FrameR
     }
 }
 
-
 fn answer(ask: Ask, known: &(Mutex<Known>, Condvar)) -> Answer {
     match ask {
         Ask::Nodes(()) => {

@@ -122,7 +122,10 @@ async fn converse(stream: UnixStream, desk: Arc<dyn Desk>) -> io::Result<()> {
     while let Some(request) = next_frame::<Request>(&mut stream, &mut reader).await? {
         let answer = match request.ask {
             Some(ask) => desk.answer(ask, peer).await,
-            None => refuse_because(Why::Unknown, "a question that this ssid does not know: it is older than the command"),
+            None => refuse_because(
+                Why::Unknown,
+                "a question that this ssid does not know: it is older than the command",
+            ),
         };
         stream.write_all(&encode_frame(&answer)).await?;
     }

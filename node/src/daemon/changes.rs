@@ -8,7 +8,10 @@ use membership::{Error, Handle};
 /// Has the cluster decide, and tells how it did.
 pub async fn answer(membership: &Handle, wanted: ChangeWanted) -> Answer {
     let Some(wish) = wanted.wish else {
-        return refuse_because(Why::Unknown, "a change that this ssid does not know: it is older than the command");
+        return refuse_because(
+            Why::Unknown,
+            "a change that this ssid does not know: it is older than the command",
+        );
     };
     match decide(membership, wish).await {
         Ok(answer) => answer,

@@ -13,11 +13,11 @@
 //! Invariant: at no time is there a pair of nodes of which one proves a key that the other does not take.
 
 use super::keyholder::Keyholder;
-use admin::Client;
 use crate::admin::server::refuse;
-use admin::wire::{Answer, Ask, Rekey};
 use crate::config::{StateDir, Step};
 use crate::error::Error;
+use admin::Client;
+use admin::wire::{Answer, Ask, Rekey};
 use base::NodeId;
 use bytes::Bytes;
 use fabric::{ClusterKey, Message, Peer, Priority, Reply, Role, Service, service};

@@ -51,7 +51,8 @@ fn state(state: membership::NodeState) -> NodeState {
 /// A transition as commands and programs are told it.
 pub fn transition(step: &membership::Transition) -> Transition {
     let changes = step.changes.iter().map(|change| {
-        let state = |row: &Option<membership::Node>| row.as_ref().map_or(State::None, |row| state_of(&node(row)));
+        let state =
+            |row: &Option<membership::Node>| row.as_ref().map_or(State::None, |row| state_of(&node(row)));
         Change {
             node: change.node,
             from: state(&change.before) as i32,
@@ -88,13 +89,19 @@ fn text(step: &membership::Transition, change: &membership::Change) -> String {
         why => format!("{word}: {why}"),
     };
     match (change.kind(), &change.before, &change.after, &step.charter_after) {
-        (ChangeKind::Renamed, Some(before), Some(after), _) => format!("{} is now {}", before.name, after.name),
+        (ChangeKind::Renamed, Some(before), Some(after), _) => {
+            format!("{} is now {}", before.name, after.name)
+        }
         (ChangeKind::Voters, _, _, Some(charter)) => {
             let voters: Vec<String> = charter.voters.iter().map(u32::to_string).collect();
             said(&format!("voters {}", voters.join(", ")))
         }
-        (ChangeKind::Setting, _, _, Some(charter)) => said(&format!("voters wanted {}", charter.voters_wanted)),
-        (ChangeKind::FenceFailed | ChangeKind::Undrained | ChangeKind::Founded, ..) => said(change.kind().word()),
+        (ChangeKind::Setting, _, _, Some(charter)) => {
+            said(&format!("voters wanted {}", charter.voters_wanted))
+        }
+        (ChangeKind::FenceFailed | ChangeKind::Undrained | ChangeKind::Founded, ..) => {
+            said(change.kind().word())
+        }
         _ => change.why.clone(),
     }
 }

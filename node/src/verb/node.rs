@@ -2,11 +2,12 @@
 
 use super::Outcome;
 use super::cluster::Machine;
+use super::membership::{Describe, Named, Rename, drain};
 use crate::Error;
-use admin::Place;
-use admin::wire::Ask;
 use crate::config::{NodeConfig, StateDir, read_key};
 use crate::keeper::Keeper;
+use admin::Place;
+use admin::wire::Ask;
 use clap::{Args, Subcommand};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -27,6 +28,14 @@ pub enum Node {
     Start,
     /// Stop this machine's node: every process of its view ends.
     Stop,
+    /// Give a node no new work; what runs there goes on.
+    Drain(Named),
+    /// Give a drained node work again.
+    Undrain(Named),
+    /// Give a node another name; its number stays.
+    Rename(Rename),
+    /// Write something down about a node: KEY=VALUE.
+    Describe(Describe),
 }
 
 /// A machine that joins.
@@ -106,6 +115,10 @@ impl Node {
                 }
                 crate::keeper::wait_until_free(&state, STOP_WITHIN)?;
             }
+            Node::Drain(named) => return drain(&named, true, dir),
+            Node::Undrain(named) => return drain(&named, false, dir),
+            Node::Rename(rename) => return rename.run(dir),
+            Node::Describe(describe) => return describe.run(dir),
         }
         Ok(0)
     }

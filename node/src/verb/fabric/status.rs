@@ -3,9 +3,9 @@
 //! Counters come from the daemons; rates are made here, from one answer (since the daemon's start) or from two.
 
 use crate::Error;
+use crate::verb::{Outcome, human, print_json, print_table};
 use admin::Place;
 use admin::wire::{Answer, Ask, Fabric, FabricPeer, FabricRail};
-use crate::verb::{Outcome, human, print_json, print_table};
 use clap::Args;
 use rustix::event::{Timespec, poll};
 use serde_json::{Map, Value, json};
