@@ -94,10 +94,10 @@ fn text(step: &membership::Transition, change: &membership::Change) -> String {
         }
         (ChangeKind::Voters, _, _, Some(charter)) => {
             let voters: Vec<String> = charter.voters.iter().map(u32::to_string).collect();
-            said(&format!("voters {}", voters.join(", ")))
+            format!("voters {}", voters.join(", "))
         }
         (ChangeKind::Setting, _, _, Some(charter)) => {
-            said(&format!("voters wanted {}", charter.voters_wanted))
+            format!("voters wanted: {}", charter.voters_wanted)
         }
         (ChangeKind::FenceFailed | ChangeKind::Undrained | ChangeKind::Founded, ..) => {
             said(change.kind().word())
@@ -156,7 +156,7 @@ mod tests {
         let (before, mut after) = views();
         after.voters = vec![1, 2];
         let told = step(&before, &after, ChangeKind::Voters);
-        assert_eq!(told.changes[0].text, "voters 1, 2: because");
+        assert_eq!(told.changes[0].text, "voters 1, 2");
         assert_eq!((told.changes[0].from(), told.changes[0].to()), (State::None, State::None));
         assert_eq!(view(&after).nodes.iter().filter(|node| node.voter).count(), 2);
     }

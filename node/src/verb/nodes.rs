@@ -6,6 +6,9 @@ use admin::wire::{Answer, Ask, Node, View};
 use clap::Args;
 use std::path::Path;
 
+/// A longer lease is one of a node that need ask nobody.
+const LEASE_MS_MAX: u64 = 86_400_000;
+
 /// List the nodes.
 #[derive(Debug, Args)]
 #[command(
@@ -41,10 +44,10 @@ impl Nodes {
 
 /// Whether the node that was asked may serve, in words.
 pub fn leave_to_serve(answer: &Answer) -> String {
-    if answer.quorum {
-        format!("lease {:.1} s", answer.lease_ms as f64 / 1000.0)
-    } else {
-        "NO QUORUM: nothing can change until a majority is back".into()
+    match answer.quorum {
+        false => "NO QUORUM: nothing can change until a majority is back".into(),
+        true if answer.lease_ms > LEASE_MS_MAX => "lease without end: the only voter".into(),
+        true => format!("lease {:.1} s", answer.lease_ms as f64 / 1000.0),
     }
 }
 
