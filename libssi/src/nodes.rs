@@ -29,12 +29,14 @@ fn number(said: NodeNumber) -> Result<u32, c_int> {
 }
 
 /// 1 if the program is in a cluster, otherwise 0.
+// SAFETY: nothing else in a program that is linked to us has this name.
 #[unsafe(no_mangle)]
 pub extern "C" fn cluster_ssiconfig() -> c_int {
     c_int::from(guard(false, || Ok(Cluster::here().is_ok())))
 }
 
 /// The cluster's name; null if it cannot be told.
+// SAFETY: nothing else in a program that is linked to us has this name.
 #[unsafe(no_mangle)]
 pub extern "C" fn cluster_name() -> *mut c_char {
     guard(null_mut(), || {
@@ -49,6 +51,7 @@ pub extern "C" fn cluster_name() -> *mut c_char {
 }
 
 /// The largest number that a node can have.
+// SAFETY: nothing else in a program that is linked to us has this name.
 #[unsafe(no_mangle)]
 pub extern "C" fn cluster_maxnodes() -> c_int {
     guard(-1, || {
@@ -104,12 +107,14 @@ pub unsafe extern "C" fn cluster_getnodebyname(nodename: *const c_char) -> NodeN
 }
 
 /// The number of the node on which the program runs.
+// SAFETY: nothing else in a program that is linked to us has this name.
 #[unsafe(no_mangle)]
 pub extern "C" fn clusternode_num() -> NodeNumber {
     guard(-1, || Ok(NodeNumber::from(here()?.number().map_err(|error| of(&error))?)))
 }
 
 /// 1 if the node is UP, 0 if it is not.
+// SAFETY: nothing else in a program that is linked to us has this name.
 #[unsafe(no_mangle)]
 pub extern "C" fn clusternode_avail(nodenum: NodeNumber) -> c_int {
     guard(-1, || {
