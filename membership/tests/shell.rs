@@ -154,6 +154,7 @@ async fn three_nodes_join_lose_one_and_get_it_back() {
     assert_eq!(view.await.nodes[2].control_address, three.endpoint.address().to_string());
 
     // The master's end moves the mastership.
+    assert!(three.handle.lease().wait().await);
     let status = three.handle.status().await.unwrap();
     assert!(status.quorum && status.master == Some(NodeId(1)), "{status:?}");
     one.kill().await;
