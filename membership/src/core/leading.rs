@@ -300,7 +300,9 @@ impl Core {
         let again = now + self.config.timings.again * 5;
         let Some(reign) = &mut self.reign else { return };
         let rows = self.known.view().nodes.iter();
+        // Where a later life has begun the earlier one's machine was started anew.
         let down = rows.filter(|row| row.state() == crate::NodeState::Down && row.incarnation > 1);
+        let down = down.filter(|row| row.id != self.config.row.id && !self.detector.is_outlived(row));
         let lives: BTreeSet<(NodeId, u64)> = down.map(|row| (row.node_id(), row.incarnation)).collect();
         reign.fencing.retain(|life, _| lives.contains(life));
         for life in lives {

@@ -38,7 +38,7 @@ fn strike(world: &mut World, size: u32) {
     let draw = |prng: &mut Prng| 1 + prng.below(u64::from(size)) as u32;
     let (one, other) = (draw(&mut world.prng), draw(&mut world.prng));
     let length = 50 + world.prng.below(1_200) as u32;
-    match world.prng.below(13) {
+    match world.prng.below(14) {
         0 => {
             world.kill_node(one);
             world.start_node(one, length);
@@ -67,10 +67,19 @@ fn strike(world: &mut World, size: u32) {
             if world.prng.one_in(2) { world.isolate(master, true) } else { world.pause(master, length) }
         }
         10 => {
+            // With it the promises of this disk are gone: it is another voter when it comes back. A second one may go only
+            // when the first was replaced: else a majority of the promises is lost, and nothing can be decided any more.
+            let whole = world.at_rest() && world.keeps_all_promises();
             world.kill_node(one);
-            // With it the promises of this disk are gone: it is another voter when it comes back.
-            world.wipe(one);
+            if whole {
+                world.wipe(one);
+            }
             world.start_node(one, length);
+        }
+        11 => {
+            // The master, and another with it.
+            let master = world.master().unwrap_or(other);
+            world.isolate_all(&[master, one], true);
         }
         _ => world.heal(),
     }

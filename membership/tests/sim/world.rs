@@ -279,6 +279,20 @@ impl World {
             && self.masters().len() == 1
     }
 
+    /// The voters are those of all machines' disks as they are now, on all of them.
+    pub fn keeps_all_promises(&self) -> bool {
+        let voters = |machine: &Machine| {
+            let log = machine.daemon.as_ref().map(|daemon| daemon.core.log().voters().clone());
+            log.filter(|voters| !voters.is_joint()).map(|voters| voters.voters).unwrap_or_default()
+        };
+        let Some(master) = self.master() else { return false };
+        let present = voters(&self.machines[&master]);
+        present.iter().all(|member| {
+            let machine = &self.machines[&member.node.0];
+            machine.disk_id == member.disk && voters(machine) == present
+        })
+    }
+
     pub fn describe(&self) -> String {
         let machine = |(id, machine): (&u32, &Machine)| {
             let view = machine.table().view();

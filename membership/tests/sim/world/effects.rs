@@ -42,7 +42,10 @@ impl World {
                 Effect::Answer { id, answer } => self.send_answer(node, id, answer),
                 Effect::Fence { node: of, life } => {
                     let run = self.machines[&node].run;
-                    self.kill_node(of.0);
+                    if self.machines[&of.0].life == life {
+                        self.kill_node(of.0);
+                        self.start_node(of.0, 400);
+                    }
                     let after = Duration::from_millis(100);
                     self.plan(after, What::Fenced { node, run, of: of.0, life });
                 }
