@@ -200,6 +200,12 @@ impl Core {
         if let Some(say) = self.not_master(now) {
             return Some(say);
         }
+        let leaves = matches!(&act, Act::Leave(life) if life.node == self.me().0);
+        if leaves && self.log.voters().voters.len() > 1 {
+            // Another becomes master first, at once: nobody is without one. Who leaves asks again.
+            self.drive(now, replog::Event::Transfer(None));
+            return Some(Say::NotMaster(0));
+        }
         match act {
             Act::Remove(node) if self.keeps_log(NodeId(node)) => {
                 self.remove_voter(id, change.session, NodeId(node))

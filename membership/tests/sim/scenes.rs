@@ -339,3 +339,24 @@ fn a_lease_is_over_before_its_node_is_declared_down() {
     assert!(world.now.since(cut) >= super::world::MS * 550);
     super::check(&world, 9);
 }
+
+#[test]
+fn a_master_that_leaves_gives_the_mastership_to_another_first() {
+    let mut world = World::settled(10, 3);
+    let master = world.master().unwrap();
+    let life = world.machines[&master].life;
+    let left = world.now;
+    world.machines.get_mut(&master).unwrap().left = true;
+    for _ in 0..10 {
+        let asked = world.master().unwrap_or(master);
+        world.change(asked, Act::Leave(Life { node: master, life }));
+        world.run(20);
+        if world.machines[&master].evictions > 0 {
+            break;
+        }
+    }
+    assert!(world.now.since(left) < super::world::MS * 200, "{}", world.describe());
+    assert!(world.master().is_some_and(|now| now != master), "{}", world.describe());
+    assert!(world.run_until(3_000, World::at_rest), "{}", world.describe());
+    super::check(&world, 10);
+}

@@ -13,7 +13,7 @@ const REST_MS: u32 = 20_000;
 pub fn storm(seed: u64, canary: Canary) -> World {
     let size = [3, 3, 4, 5][(seed % 4) as usize];
     let mut world = World::settled_with(seed, size, canary);
-    world.fencing = seed % 3 == 0;
+    world.fencing = seed.is_multiple_of(3);
     for _ in 0..8 {
         strike(&mut world, size);
         if !world.oracle.faults.is_empty() {

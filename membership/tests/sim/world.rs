@@ -379,10 +379,10 @@ impl World {
                 self.give(to, Event::Answered { from: NodeId(from), answer });
             }
             What::Log { to, envelope } => self.give(to, Event::Log(envelope)),
-            What::Link { node, run, peer, linked } if runs(self, node, run) => {
-                if linked == self.machines[&peer].daemon.is_some() {
-                    self.give(node, Event::Link { peer: NodeId(peer), linked });
-                }
+            What::Link { node, run, peer, linked }
+                if runs(self, node, run) && linked == self.machines[&peer].daemon.is_some() =>
+            {
+                self.give(node, Event::Link { peer: NodeId(peer), linked });
             }
             What::Fenced { node, run, of, life } if runs(self, node, run) => {
                 let said = "its power is off".into();
