@@ -25,6 +25,7 @@ mod shell;
 pub mod table;
 pub mod talk;
 pub mod timings;
+pub mod watch;
 pub mod wire;
 
 pub use crate::core::{Core, Effect, Event, NodeStatus, RequestId, Status};
