@@ -67,7 +67,7 @@ mod tests {
         assert_eq!(beats.next(Time(0)), None, "nobody to serve");
         beats.follow(&roster, NodeId(7));
         let mut served = Vec::new();
-        for ms in 1..300u32 {
+        for ms in 1..400u32 {
             served.extend(beats.next(Time(0) + MS * ms));
         }
         served.sort_unstable();
@@ -77,6 +77,6 @@ mod tests {
         let late = Time(0) + MS * 5_000;
         assert!(beats.next(late).is_some());
         assert_eq!(beats.next(late), None, "no burst after a pause");
-        assert_eq!(beats.due(), Some(late + MS * 30));
+        assert_eq!(beats.due(), Some(late + MS * 40));
     }
 }

@@ -6,7 +6,7 @@
 //!
 //! - The surely suspected are declared DOWN together, once no doubtful node holds the decision back, no further one has become doubtful
 //!   for `settle`, and their leases are over. Each doubtful node holds it back for `hold` at most.
-//! - A watcher that is itself at least doubtful has no voice of its own. But where L others suspect a node, such a watcher
+//! - A watcher that is itself at least doubtful, or holds no lease, has no voice of its own. But where L others suspect a node, such a watcher
 //!   counts as one more (an implicit alarm): it would say so too, if it could. So any part of a cluster that goes takes itself along.
 //! - A node whose lease is being renewed is alive by a second witness. It is not declared DOWN, however many do not hear it.
 //! - What was declared is not declared again while that is being agreed; if nothing came of it, after `again` it is.
@@ -178,8 +178,9 @@ impl Cut {
             .collect();
         let mut doubts = BTreeMap::new();
         for subject in &doubtful {
-            let own = said[subject].iter().filter(|watcher| !doubtful.contains(watcher)).count();
-            let implicit = roster.rings().watchers(*subject).filter(|one| doubtful.contains(one)).count();
+            let voiceless = |one: &NodeId| doubtful.contains(one) || self.leases.is_over(*one, now);
+            let own = said[subject].iter().filter(|watcher| !voiceless(watcher)).count();
+            let implicit = roster.rings().watchers(*subject).filter(voiceless).count();
             let each = watchers(&roster, *subject);
             // If hardly a watcher is left that is not in doubt itself, those few must agree.
             let needed = self.pace.low.min(each - implicit).max(1);

@@ -103,7 +103,7 @@ fn fewer_watchers_decide_nothing() {
     bench.run(800);
     assert!(bench.decisions.is_empty());
     assert_eq!(bench.cut.doubts()[&node].voices, 7);
-    bench.run(200);
+    bench.run(800);
     assert!(bench.cut.doubts().is_empty(), "alarms that are not repeated lapse");
 }
 
@@ -152,10 +152,10 @@ fn a_doubtful_node_cannot_hold_it_back_for_ever() {
     let start = bench.now;
     bench.suspect(pair[0], 10);
     bench.suspect(pair[1], 5);
-    bench.run(700);
+    bench.run(800);
     assert_eq!(bench.decisions.len(), 1);
     assert_eq!(bench.decisions[0].1, [pair[0].0]);
-    assert!(bench.decisions[0].0.since(start) <= Duration::from_millis(650));
+    assert!(bench.decisions[0].0.since(start) <= Duration::from_millis(750));
 }
 
 #[test]
@@ -175,7 +175,7 @@ fn who_answers_the_master_is_not_declared_down() {
         bench.run(300);
     }
     let (when, _) = bench.decisions[0];
-    assert!(when.since(silent) >= Duration::from_millis(1_000), "not before its lease is over");
+    assert!(when.since(silent) >= Duration::from_millis(1_300), "not before its lease is over");
 }
 
 #[test]

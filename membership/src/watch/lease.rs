@@ -115,18 +115,18 @@ mod tests {
         lease.answered(1, 5, at(400));
         assert_eq!(lease.acknowledged(1, 3), None, "it never answered that one");
         assert_eq!(lease.acknowledged(2, 4), None, "another master's round");
-        assert_eq!(lease.acknowledged(1, 4), Some(at(1_100)), "the first answer counts");
+        assert_eq!(lease.acknowledged(1, 4), Some(at(1_400)), "the first answer counts");
         assert_eq!(lease.acknowledged(1, 4), None);
-        assert_eq!(lease.acknowledged(1, 5), Some(at(1_400)));
+        assert_eq!(lease.acknowledged(1, 5), Some(at(1_700)));
         assert_eq!(lease.acknowledged(1, 4), None, "no lease grows shorter");
-        assert_eq!(lease.until(), at(1_400));
+        assert_eq!(lease.until(), at(1_700));
     }
 
     #[test]
     fn a_new_master_waits_for_leases_that_it_knows_nothing_of() {
         let leases = Leases::new(Pace::default(), at(5_000));
-        assert!(!leases.is_over(NodeId(3), at(6_019)));
-        assert!(leases.is_over(NodeId(3), at(6_020)));
+        assert!(!leases.is_over(NodeId(3), at(6_319)));
+        assert!(leases.is_over(NodeId(3), at(6_320)));
     }
 
     #[test]
@@ -136,9 +136,9 @@ mod tests {
         leases.round(at(600), &[NodeId(3)]);
         leases.round(at(900), &[NodeId(3), NodeId(4)]);
         assert_eq!((leases.last(NodeId(3)), leases.last(NodeId(4))), (at(300), at(600)));
-        assert!(leases.is_over(NodeId(3), at(1_320)) && !leases.is_over(NodeId(4), at(1_320)));
+        assert!(leases.is_over(NodeId(3), at(1_620)) && !leases.is_over(NodeId(4), at(1_620)));
         leases.round(at(1_200), &[]);
-        assert!(!leases.is_over(NodeId(3), at(1_320)));
+        assert!(!leases.is_over(NodeId(3), at(1_620)));
     }
 
     proptest! {

@@ -27,8 +27,10 @@ pub struct Pace {
     pub silence: Duration,
     /// How often the machines look at the clock.
     pub tick: Duration,
-    /// The shortest time between two alarms of one watcher, and between two bundles of one relay.
+    /// The shortest time between two alarms of one watcher.
     pub alarm: Duration,
+    /// The shortest time between two bundles of one relay.
+    pub bundle: Duration,
     /// An alarm is said again after so long while it holds: it may have been lost.
     pub repeat: Duration,
     /// An alarm that was not repeated for so long counts no more.
@@ -45,7 +47,8 @@ pub struct Pace {
     pub round: Duration,
     /// Children of an inner node of the tree.
     pub fan_out: u64,
-    /// A child that has not answered for so long is asked once more; after twice that it is passed over.
+    /// A child that has not answered for so long is asked once more; after twice that it is passed over. After half of it a node
+    /// whose part is not complete says that it lives.
     pub hop: Duration,
     /// Between two reports of an inner node while its part of a round is not complete.
     pub report: Duration,
@@ -62,21 +65,22 @@ impl Default for Pace {
             watchers: 10,
             high: 8,
             low: 3,
-            heartbeat: ms(300),
-            silence: ms(900),
+            heartbeat: ms(400),
+            silence: ms(1_250),
             tick: ms(25),
             alarm: ms(100),
-            repeat: ms(250),
-            alarm_life: ms(900),
+            bundle: ms(250),
+            repeat: ms(600),
+            alarm_life: ms(1_500),
             settle: ms(100),
-            hold: ms(600),
+            hold: ms(700),
             again: ms(1_000),
             late: ms(200),
-            round: ms(300),
+            round: ms(400),
             fan_out: 8,
-            hop: ms(75),
-            report: ms(50),
-            lease: ms(1_000),
+            hop: ms(50),
+            report: ms(75),
+            lease: ms(1_300),
             drift: ms(20),
         }
     }
@@ -126,7 +130,8 @@ mod tests {
     #[test]
     fn the_defaults_hold_together() {
         assert_eq!(Pace::default().check(), Ok(()));
-        assert!(Pace::default().messages_per_second() > 100, "the bound is near, or it would be no bound");
+        let quiet = Pace::default().messages_per_second();
+        assert!((50..=100).contains(&quiet), "{quiet}: the rest is for alarms and for the tree's repair");
     }
 
     #[test]

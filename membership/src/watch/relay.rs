@@ -1,6 +1,6 @@
 //! A relay: a node that bundles alarms on their way to the master, so that a large cut costs the master few messages.
 //!
-//! Invariant: at most one bundle per `alarm` leaves; of each watcher only the newest alarm is in it; what waits is bounded.
+//! Invariant: at most one bundle per `bundle` leaves; of each watcher only the newest alarm is in it; what waits is bounded.
 
 use super::pace::Pace;
 use super::wire::{ALARMS_MAX, Alarm, Alarms};
@@ -35,7 +35,7 @@ impl Relay {
 
     /// The clock was looked at; what must go to the master now, if anything.
     pub fn tick(&mut self, now: Time) -> Option<Alarms> {
-        if self.waiting.is_empty() || self.sent.is_some_and(|at| now.since(at) < self.pace.alarm) {
+        if self.waiting.is_empty() || self.sent.is_some_and(|at| now.since(at) < self.pace.bundle) {
             return None;
         }
         self.sent = Some(now);
@@ -60,8 +60,8 @@ mod tests {
         assert_eq!(relay.take(at(2), alarm(3, 4)), None);
         assert_eq!(relay.take(at(3), alarm(2, 2)), None);
         assert_eq!(relay.take(at(4), alarm(3, 3)), None, "an older one says nothing");
-        assert_eq!(relay.tick(at(100)), None);
-        assert_eq!(relay.tick(at(101)), Some(Alarms { alarms: vec![alarm(2, 2), alarm(3, 4)] }));
+        assert_eq!(relay.tick(at(250)), None);
+        assert_eq!(relay.tick(at(251)), Some(Alarms { alarms: vec![alarm(2, 2), alarm(3, 4)] }));
         assert_eq!(relay.tick(at(500)), None);
     }
 

@@ -10,7 +10,7 @@ use base::{Epoch, Incarnation, NodeId};
 /// The place on the tree's line is that of a ring which no watching uses.
 const LINE: u32 = u32::MAX;
 /// Nodes that bundle alarms for the master.
-const RELAYS: u64 = 16;
+const RELAYS: u64 = 32;
 /// With fewer members than this alarms go to the master directly.
 const RELAYED_MIN: usize = 256;
 
@@ -70,14 +70,20 @@ impl Roster {
         &self.line[from..to.max(from)]
     }
 
-    /// To whom the `attempt`-th telling of an alarm goes: first a relay, then another one, from then on the master.
-    pub fn relay(&self, watcher: NodeId, attempt: u32) -> NodeId {
+    /// To whom the `attempt`-th telling of an alarm goes: two relays, two other ones, from then on the master.
+    pub fn relays(&self, watcher: NodeId, attempt: u32) -> Vec<NodeId> {
         if self.members().len() < RELAYED_MIN || attempt > 1 {
-            return self.master;
+            return vec![self.master];
         }
-        let number = (u64::from(watcher.0) + u64::from(attempt) * (RELAYS / 2 + 1)) % RELAYS;
-        let from = number << (u64::BITS - RELAYS.ilog2());
-        let found = self.between(from, None).first().or(self.line.first());
+        let first = u64::from(watcher.0) + u64::from(attempt) * (RELAYS / 4);
+        [first, first + RELAYS / 2].map(|number| self.relay(number % RELAYS)).to_vec()
+    }
+
+    fn relay(&self, number: u64) -> NodeId {
+        let low = number << (u64::BITS - RELAYS.ilog2());
+        let high = low.checked_add(1 << (u64::BITS - RELAYS.ilog2()));
+        // The last one of a part of the line: leaders stand first, and have enough to do.
+        let found = self.between(low, high).last().or(self.line.last());
         found.map_or(self.master, |(_, node)| *node)
     }
 }
@@ -120,14 +126,16 @@ mod tests {
     }
 
     #[test]
-    fn alarms_go_over_two_different_relays_and_then_to_the_master() {
+    fn alarms_go_over_four_different_relays_and_then_to_the_master() {
         let roster = roster(1_000);
-        let relays: BTreeSet<NodeId> = (2..=1_000).map(|id| roster.relay(NodeId(id), 0)).collect();
-        assert_eq!(relays.len(), RELAYS as usize);
+        let relays = |id, attempt| roster.relays(NodeId(id), attempt);
+        let all: BTreeSet<NodeId> = (2..=1_000).flat_map(|id| relays(id, 0)).collect();
+        assert_eq!(all.len(), RELAYS as usize);
         for id in 2..=1_000 {
-            assert_ne!(roster.relay(NodeId(id), 0), roster.relay(NodeId(id), 1));
-            assert_eq!(roster.relay(NodeId(id), 2), NodeId(1));
+            let four: BTreeSet<_> = [relays(id, 0), relays(id, 1)].concat().into_iter().collect();
+            assert_eq!(four.len(), 4);
+            assert_eq!(relays(id, 2), [NodeId(1)]);
         }
-        assert_eq!(super::tests::roster(100).relay(NodeId(5), 0), NodeId(1));
+        assert_eq!(super::tests::roster(100).relays(NodeId(5), 0), [NodeId(1)]);
     }
 }

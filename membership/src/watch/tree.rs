@@ -4,7 +4,7 @@
 //!   master   every `round`, and at once with a new view:   Beat {round, epoch, span, heard, unheard} to `fan_out` leaders
 //!   leader   renews its lease, applies the transitions, hands parts of its span on
 //!   leaf     answers at once; a leader when all its children have answered; until then it says every `report` what is missing
-//!   a child that is silent for `hop` is asked again; then its parent takes its part over, and in later rounds does so at once
+//!   a child that is silent for `hop` is asked again; then its part goes to who stands next in it, in later rounds at once
 //! ```
 //!
 //! A beat acknowledges the answers to the last round whose collection was closed (`heard`, all but `unheard`); that is what renews a
@@ -23,14 +23,12 @@ use super::pace::Pace;
 use super::roster::Roster;
 use super::wire::{Ack, Beat, Span, TRANSITIONS_MAX, Transition};
 use base::{NodeId, Time};
-use branch::{Answer, Branch, WHOLE};
+use branch::{Answer, Branch, Care, WHOLE};
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 /// Who may want the answer to one round of one node.
 const PARENTS_MAX: usize = 4;
-/// How often a child is asked before its part is taken over.
-const ASKED_MAX: u32 = 2;
 
 /// What can happen.
 #[derive(Clone, Debug)]
@@ -270,7 +268,7 @@ impl Tree {
         }
         self.apply(&beat, effects);
         if beat.term == self.term && beat.round == newest {
-            return self.asked_again(now, from, beat.round, effects);
+            return self.asked_again(now, from, &beat, effects);
         }
         if beat.term > self.term {
             (self.term, self.branch) = (beat.term, None);
@@ -307,10 +305,22 @@ impl Tree {
     }
 
     /// Our answer was lost, or another parent wants it too.
-    fn asked_again(&mut self, now: Time, from: NodeId, round: u64, effects: &mut Vec<Effect>) {
-        let Some(branch) = self.branch.as_mut().filter(|branch| branch.beat.round == round) else { return };
+    fn asked_again(&mut self, now: Time, from: NodeId, beat: &Beat, effects: &mut Vec<Effect>) {
+        let (Some(roster), Some(branch)) = (&self.roster, &mut self.branch) else { return };
+        if branch.beat.round != beat.round {
+            return;
+        }
         if !branch.parents.contains(&from) && branch.parents.len() < PARENTS_MAX {
             branch.parents.push(from);
+        }
+        let span = beat.span.filter(|span| !branch.covers(*span) && branch.spans.len() < PARENTS_MAX);
+        if let Some(span) = span {
+            branch.spans.push(span);
+            let silent = &self.silent;
+            let parts = branch::parts(roster, span, Some(self.me), self.pace.fan_out);
+            let asked = branch.hand_on(roster, parts, |node| silent.contains(&node), now);
+            let ask = |(to, span)| Effect::Beat { to, beat: handed(&branch.beat, span, Vec::new()) };
+            effects.extend(asked.into_iter().map(ask));
         }
         self.report(now, effects);
     }
@@ -333,8 +343,8 @@ impl Tree {
             branch.cover_only(leader, span);
         }
         let silent = &self.silent;
-        let asked =
-            branch.hand_on(&roster, span, leader, self.pace.fan_out, |node| silent.contains(&node), now);
+        let parts = branch::parts(&roster, span, leader, self.pace.fan_out);
+        let asked = branch.hand_on(&roster, parts, |node| silent.contains(&node), now);
         let ask = |(to, span)| Effect::Beat { to, beat: handed(&branch.beat, span, transitions.clone()) };
         effects.extend(asked.into_iter().map(ask));
         self.branch = Some(branch);
@@ -346,13 +356,13 @@ impl Tree {
         let mut over = Vec::new();
         let mut ask = Vec::new();
         for child in &mut branch.children {
-            if child.answer != Answer::Waiting || now.since(child.asked) < self.pace.hop {
+            let care = child.care(now, self.pace.hop);
+            if care == Care::Leave {
                 continue;
             }
-            if child.times < ASKED_MAX {
-                (child.times, child.asked) = (child.times + 1, now);
-                ask.push((child.node, child.span));
-            } else {
+            (child.asked, child.touched) = (child.asked + 1, now);
+            ask.push((child.node, child.span));
+            if care == Care::TakeOver {
                 child.answer = Answer::PassedOver;
                 self.silent.insert(child.node);
                 over.push((child.node, child.span));
@@ -361,8 +371,8 @@ impl Tree {
         let silent = &self.silent;
         for (node, span) in over {
             branch.news = true;
-            let passed = |node| silent.contains(&node);
-            ask.extend(branch.hand_on(&roster, span, Some(node), self.pace.fan_out, passed, now));
+            let next = branch::rest(&roster, node, span).into_iter().collect();
+            ask.extend(branch.hand_on(&roster, next, |node| silent.contains(&node), now));
         }
         if ask.is_empty() {
             return;
@@ -389,6 +399,7 @@ impl Tree {
             let beat = handed(&branch.beat, child.span, help);
             effects.push(Effect::Beat { to: from, beat });
         }
+        child.touched = now;
         match child.answer {
             // Its part was taken over by then: it answers for itself.
             Answer::PassedOver => child.answer = Answer::Complete(Vec::new(), ack.epoch),
@@ -408,8 +419,11 @@ impl Tree {
     /// Says what is known while not all is; the first time also if there is nothing to say: that we live.
     fn report_news(&mut self, now: Time, effects: &mut Vec<Effect>) {
         let Some(branch) = &self.branch else { return };
-        let since = now.since(branch.reported.unwrap_or(branch.opened));
-        if (branch.news || branch.reported.is_none()) && since >= self.pace.report {
+        let due = match branch.reported {
+            Some(at) => branch.news && now.since(at) >= self.pace.report,
+            None => now.since(branch.opened) >= self.pace.hop / 2,
+        };
+        if due {
             self.report(now, effects);
         }
     }

@@ -9,7 +9,7 @@
 //! ```
 //!
 //! What it suspects it tells as a whole, at most once per `alarm`, again every `repeat` while there is anything to tell, each time over
-//! another way. It says nothing
+//! other relays. It says nothing
 //! - about time in which it did not run or did not read its socket (that is not held against anybody);
 //! - while its own lease is over: it may be the one that is cut off;
 //! - about more than half of its subjects at once, unless they stay silent for twice the time while the master's beats still come.
@@ -137,6 +137,8 @@ impl Watcher {
                 None => Subject { node, life, replay: Replay::default(), heard: self.listened },
             });
         }
+        // What the view says now need not be taken back.
+        self.told.retain(|told| roster.life(NodeId(told.node)) == Some(Incarnation(told.incarnation)));
         self.roster = Some(roster);
     }
 
@@ -203,20 +205,24 @@ impl Watcher {
         if !due || (suspects.is_empty() && self.told.is_empty()) {
             return;
         }
-        self.attempt = if changed { 0 } else { self.attempt.saturating_add(1) };
+        // A change goes over the other relays than the last one: if those are gone, these may not be.
+        self.attempt = match (changed, self.told.is_empty()) {
+            (true, true) => 0,
+            (true, false) => (self.attempt + 1) % 2,
+            (false, _) => self.attempt.saturating_add(1),
+        };
         self.sequence += 1;
         self.told_at = Some(now);
         self.told.clone_from(&suspects);
-        effects.push(Effect::Alarm {
-            to: roster.relay(self.me, self.attempt),
-            alarm: Alarm {
-                watcher: self.me.0,
-                incarnation: self.life.0,
-                sequence: self.sequence,
-                epoch: roster.epoch.0,
-                suspects,
-            },
-        });
+        let alarm = Alarm {
+            watcher: self.me.0,
+            incarnation: self.life.0,
+            sequence: self.sequence,
+            epoch: roster.epoch.0,
+            suspects,
+        };
+        let relays = roster.relays(self.me, self.attempt);
+        effects.extend(relays.into_iter().map(|to| Effect::Alarm { to, alarm: alarm.clone() }));
     }
 }
 

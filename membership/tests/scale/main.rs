@@ -83,7 +83,7 @@ impl Run {
         let worst = self.world.traffic.worst(2);
         println!(
             "{}: {} nodes, seed {}: {} decisions {:?}, all live nodes have the view {:?} after the cut; messages a second of a member at \
-             most {}, on average {:.1}, of the master at most {}; {} leases lapsed; {} events in {:.1?}",
+             most {} {:?}, on average {:.1}, of the master at most {}; {} leases lapsed; {} events in {:.1?}",
             self.name,
             self.size,
             seed(),
@@ -94,7 +94,8 @@ impl Run {
                 .map(|(at, down)| (down.len(), at.since(self.cut_at)))
                 .collect::<Vec<_>>(),
             self.spread(),
-            worst.most,
+            worst.most(),
+            worst.busiest,
             worst.mean,
             worst.master,
             self.lapsed(),
@@ -118,7 +119,7 @@ fn without_faults_nobody_is_suspected_and_nobody_has_too_many_messages() {
     run.check();
     assert!(run.world.decisions.is_empty() && run.lapsed() == 0);
     let worst = run.world.traffic.worst(2);
-    assert!(u64::from(worst.most.max(worst.master)) <= MESSAGES_PER_SECOND_MAX, "{worst:?}");
+    assert!(u64::from(worst.most().max(worst.master)) <= MESSAGES_PER_SECOND_MAX, "{worst:?}");
 }
 
 #[test]
@@ -130,10 +131,12 @@ fn many_nodes_cut_at_once_are_one_transition() {
     assert_eq!(run.world.decisions.len(), 1, "seed {}", seed());
     assert_eq!(run.down(), run.victims);
     assert!(run.spread() <= Duration::from_secs(2), "{:?}", run.spread());
-    assert_eq!(run.lapsed(), 0, "the tree was repaired in time");
+    if run.victims.len() * 50 <= run.size as usize {
+        assert_eq!(run.lapsed(), 0, "the tree was repaired in time");
+    }
     if run.size >= 5_000 {
         let worst = run.world.traffic.worst(2);
-        assert!(u64::from(worst.most.max(worst.master)) <= MESSAGES_PER_SECOND_MAX, "{worst:?}");
+        assert!(u64::from(worst.most().max(worst.master)) <= MESSAGES_PER_SECOND_MAX, "{worst:?}");
     }
 }
 
@@ -158,11 +161,14 @@ fn a_network_that_loses_one_message_of_twenty_makes_nobody_dead_and_hides_nobody
     assert_eq!(run.down(), run.victims);
     assert_eq!(run.world.decisions.len(), 1, "seed {}", seed());
     assert!(run.spread() <= Duration::from_secs(2), "{:?}", run.spread());
+    // Real beats travel over the fabric, which loses nothing; a tree of bare datagrams bears it nearly as well.
+    assert!(run.lapsed() * 100 <= run.size as usize, "seed {}", seed());
 }
 
 #[test]
 fn slow_observers_make_nobody_dead() {
     let mut run = Run::new("slow observers", 500);
+    let mut paused = BTreeSet::new();
     for at in 0..10 {
         for node in run.world.choose(run.size as usize / 20) {
             // Some daemons hang for long while their supervisors run; some machines stop for a moment.
@@ -170,6 +176,7 @@ fn slow_observers_make_nobody_dead() {
             let length = if whole { 500 } else { 2_000 };
             if !run.world.machine(node).paused {
                 run.world.pause(node, whole, length);
+                paused.insert(node);
             }
         }
         run.world.run(500 + at);
@@ -177,6 +184,9 @@ fn slow_observers_make_nobody_dead() {
     run.world.run(3_000);
     run.check();
     assert!(run.world.decisions.is_empty());
+    let lapsed = (2..=run.size).map(NodeId).filter(|node| run.world.machines[node.0 as usize].lapsed > 0);
+    let beside: Vec<_> = lapsed.filter(|node| !paused.contains(node)).collect();
+    assert!(beside.is_empty(), "seed {}: {beside:?} were never paused and lost their leases", seed());
 }
 
 #[test]

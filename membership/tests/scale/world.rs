@@ -4,7 +4,7 @@
 
 use crate::agenda::{Agenda, Message, What};
 use crate::machine::{LIFE, Machine};
-use crate::traffic::Traffic;
+use crate::traffic::{Kind, Traffic};
 use base::{Epoch, NodeId, Prng, Time};
 use membership::Heartbeat;
 use membership::watch::{Cut, Pace, Roster, cut, tree, watcher, wire};
@@ -121,7 +121,7 @@ impl World {
                 if self.machine(to).deaf {
                     return;
                 }
-                self.traffic.count(to, self.now);
+                self.traffic.count(to, kind(&message), self.now);
                 if self.machine(to).paused {
                     self.machine(to).keep(from, message);
                 } else {
@@ -179,7 +179,7 @@ impl World {
     }
 
     fn send(&mut self, from: NodeId, to: NodeId, message: Message) {
-        self.traffic.count(from, self.now);
+        self.traffic.count(from, kind(&message), self.now);
         let lost = self.prng.below(1_000) < self.lost_per_mille;
         if lost || self.machine(from).mute {
             return;
@@ -274,4 +274,12 @@ impl World {
 /// The body of a transition: which nodes it ends.
 fn bytes(down: &[NodeId]) -> membership::watch::wire::Body {
     down.iter().flat_map(|node| node.0.to_le_bytes()).collect::<Vec<u8>>().into()
+}
+
+fn kind(message: &Message) -> Kind {
+    match message {
+        Message::Heartbeat(_) => Kind::Heartbeat,
+        Message::Alarm(_) | Message::Alarms(_) => Kind::Alarm,
+        Message::Beat(_) | Message::Ack(_) => Kind::Tree,
+    }
 }

@@ -9,7 +9,12 @@
 use crate::watch::roster::{Roster, spot};
 use crate::watch::wire::{Beat, SPANS_MAX, Span};
 use base::{NodeId, Time};
+use std::time::Duration;
 
+/// How often a child is asked before its part is taken over.
+const ASKED_ALONE: u32 = 2;
+/// How often a child that does not answer is asked in a round, all in all.
+const ASKED_MAX: u32 = 5;
 /// Children of one branch, those included that it took over from silent ones.
 pub const CHILDREN_MAX: usize = 256;
 
@@ -33,10 +38,10 @@ pub struct Child {
     pub node: NodeId,
     /// Its part.
     pub span: Span,
-    /// When it was last asked, and how often.
-    pub asked: Time,
-    /// How often.
-    pub times: u32,
+    /// When it was last asked, or answered.
+    pub touched: Time,
+    /// How often it was asked.
+    pub asked: u32,
     /// It was sent the transitions that it lacked.
     pub helped: bool,
     /// What it has answered.
@@ -48,6 +53,8 @@ pub struct Child {
 pub struct Branch {
     /// The round's beat as this node got it, but for its transitions.
     pub beat: Beat,
+    /// What was taken on. More than one where a leader was passed over that lives: then two ask.
+    pub spans: Vec<Span>,
     /// Who wants the answer.
     pub parents: Vec<NodeId>,
     /// To whom parts were handed on.
@@ -85,11 +92,46 @@ pub fn parts(roster: &Roster, span: Span, leader: Option<NodeId>, fan_out: u64) 
         .collect()
 }
 
+/// What to do about a child.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Care {
+    /// Nothing.
+    Leave,
+    /// Ask it again.
+    AskAgain,
+    /// Ask it again, and take its part over.
+    TakeOver,
+}
+
+impl Child {
+    /// What to do about it, if it should answer within `hop`.
+    pub fn care(&self, now: Time, hop: Duration) -> Care {
+        let quiet = now.since(self.touched);
+        match self.answer {
+            Answer::Waiting if quiet < hop => Care::Leave,
+            Answer::Waiting if self.asked < ASKED_ALONE => Care::AskAgain,
+            Answer::Waiting => Care::TakeOver,
+            // Its beat, or its answer, was lost twice; or what it said next was lost.
+            Answer::PassedOver if self.asked < ASKED_MAX && quiet >= hop * self.asked => Care::AskAgain,
+            Answer::Partial(..) if quiet >= hop * 3 => Care::AskAgain,
+            _ => Care::Leave,
+        }
+    }
+}
+
+/// Who gets `span` when its leader `node` is passed over: who stands next in it.
+pub fn rest(roster: &Roster, node: NodeId, span: Span) -> Option<(NodeId, Span)> {
+    let rest = Span { low: spot(node).checked_add(1)?, high: span.high };
+    roster.between(rest.low, rest.high).first().map(|(_, next)| (*next, rest))
+}
+
 impl Branch {
     /// A part of a round that nobody shares yet.
     pub fn new(beat: Beat, parents: Vec<NodeId>, now: Time) -> Branch {
+        let spans = beat.span.into_iter().collect();
         Branch {
             beat,
+            spans,
             parents,
             children: Vec::new(),
             uncovered: Vec::new(),
@@ -99,19 +141,17 @@ impl Branch {
         }
     }
 
-    /// Adds the leaders of the parts of `span` as children, and says who they are. Those in `silent` are passed over at once: they
-    /// are asked like the others, but their parts are taken over.
+    /// Takes `span` on: the leaders of its parts become children. Says who is to be asked for what. Those in `silent` are passed over
+    /// at once: they are asked like the others, but who stands next in their part gets it too.
     pub fn hand_on(
         &mut self,
         roster: &Roster,
-        span: Span,
-        leader: Option<NodeId>,
-        fan_out: u64,
+        parts: Vec<(NodeId, Span)>,
         silent: impl Fn(NodeId) -> bool,
         now: Time,
     ) -> Vec<(NodeId, Span)> {
         let mut asked = Vec::new();
-        let mut open = parts(roster, span, leader, fan_out);
+        let mut open = parts;
         while let Some((node, span)) = open.pop() {
             if self.children.len() == CHILDREN_MAX {
                 self.uncovered.push(span);
@@ -119,13 +159,22 @@ impl Branch {
             }
             let passed = silent(node);
             if passed {
-                open.extend(parts(roster, span, Some(node), fan_out));
+                open.extend(rest(roster, node, span));
             }
-            let answer = if passed { Answer::PassedOver } else { Answer::Waiting };
-            self.children.push(Child { node, span, asked: now, times: 1, helped: false, answer });
+            // Who was silent in the last round is asked once in this one.
+            let (answer, asks) = if passed { (Answer::PassedOver, ASKED_MAX) } else { (Answer::Waiting, 1) };
+            // One that has a part already gets a larger one: when the leader before it is passed over.
+            self.children.retain(|child| child.node != node);
+            self.children.push(Child { node, span, touched: now, asked: asks, helped: false, answer });
             asked.push((node, span));
         }
         asked
+    }
+
+    /// True if `span` lies within what was taken on.
+    pub fn covers(&self, span: Span) -> bool {
+        let end = |span: &Span| span.high.unwrap_or(u64::MAX);
+        self.spans.iter().any(|own| own.low <= span.low && end(&span) <= end(own))
     }
 
     /// Its leader does not know the view that the beat speaks of: it cannot say that it has reached everybody.
@@ -152,7 +201,7 @@ impl Branch {
             }
         }
         // Too many to tell: then all are missing, which errs on the safe side.
-        if missing.len() > SPANS_MAX { self.beat.span.into_iter().collect() } else { missing }
+        if missing.len() > SPANS_MAX { self.spans.clone() } else { missing }
     }
 
     /// The oldest view of those that have answered, or `own`.
@@ -227,9 +276,11 @@ mod tests {
     fn what_nobody_answered_is_missing() {
         let roster = roster(1..=100);
         let mut branch = Branch::new(Beat::default(), Vec::new(), Time(0));
-        let first = parts(&roster, WHOLE, None, 8)[0].0;
-        let asked = branch.hand_on(&roster, WHOLE, None, 8, |node| node == first, Time(0));
-        assert!(asked.iter().any(|(node, _)| *node == first), "a silent one is asked all the same");
+        let all = parts(&roster, WHOLE, None, 8);
+        let (first, span) = all[0];
+        let asked = branch.hand_on(&roster, all, |node| node == first, Time(0));
+        assert!(asked.contains(&(first, span)), "a silent one is asked all the same");
+        assert_eq!(asked.len(), 9, "and one more for it");
         assert_eq!(members(&roster, &branch.missing()).len(), 100);
         for child in &mut branch.children {
             if child.node != first {
