@@ -13,6 +13,7 @@ mod clock;
 pub mod core;
 pub mod detection;
 mod error;
+pub mod fencing;
 mod following;
 mod handle;
 pub mod heartbeat;
