@@ -26,6 +26,7 @@ mod shell;
 pub mod table;
 pub mod talk;
 pub mod timings;
+pub mod token;
 pub mod watch;
 pub mod wire;
 
