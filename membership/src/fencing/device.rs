@@ -77,8 +77,16 @@ impl fmt::Debug for Device {
 /// Devices that must all succeed.
 pub type Level = Vec<Device>;
 
-/// The levels of each node, by name.
+/// The levels of each node, by name; those of [`ANY`] are for nodes that have none of their own.
 pub type Plan = BTreeMap<String, Vec<Level>>;
+
+/// Stands for all nodes that are not named.
+pub const ANY: &str = "*";
+
+/// The levels of the node called `name`.
+pub fn levels<'a>(plan: &'a Plan, name: &str) -> &'a [Level] {
+    plan.get(name).or_else(|| plan.get(ANY)).map_or(&[], Vec::as_slice)
+}
 
 /// What is wrong with a device.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -190,6 +198,15 @@ pub(crate) mod tests {
         let mut device = device("fence_virt");
         device.parameters.clear();
         assert_eq!(device.request(Action::Status, "node2"), "plug=node2\nnodename=node2\naction=status\n");
+    }
+
+    #[test]
+    fn a_node_that_is_not_named_has_the_levels_of_any() {
+        let plan: Plan =
+            [("node2".into(), vec![vec![device("a")]]), (ANY.into(), vec![vec![device("b")]])].into();
+        let first = |name| levels(&plan, name)[0][0].agent.clone();
+        assert_eq!((first("node2"), first("node3")), ("a".into(), "b".into()));
+        assert!(levels(&Plan::new(), "node2").is_empty());
     }
 
     #[test]

@@ -13,7 +13,7 @@
 //! Invariant: one agent at a time for a node, at most [`RUNNING_MAX`] in all; an answer to a run that is not the node's present one
 //! changes nothing; a life is told FENCED at most once.
 
-use super::device::{Device, Plan};
+use super::device::{self, Device, Plan};
 use base::{Incarnation, NodeId, Time};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -130,7 +130,7 @@ impl Fencer {
 
     /// True if any device is configured for the node called `name`.
     pub fn can_fence(&self, name: &str) -> bool {
-        self.plan.get(name).is_some_and(|levels| levels.iter().any(|level| !level.is_empty()))
+        device::levels(&self.plan, name).iter().any(|level| !level.is_empty())
     }
 
     /// Nodes that are being fenced.
@@ -159,7 +159,7 @@ impl Fencer {
             return effects.push(Effect::Failed { node, life, why });
         }
         let job = Job {
-            level: first_level(&self.plan[&name]),
+            level: first_level(device::levels(&self.plan, &name)),
             name,
             life,
             device: 0,
@@ -200,7 +200,7 @@ impl Fencer {
             if job.running.is_some() || now < job.not_before {
                 continue;
             }
-            let device = self.plan[&job.name][job.level][job.device].clone();
+            let device = device::levels(&self.plan, &job.name)[job.level][job.device].clone();
             self.runs += 1;
             let run = RunId(self.runs);
             job.running = Some(Running { run, deadline: now + device.timeout + SLACK });
@@ -213,7 +213,7 @@ impl Fencer {
         let mine = |job: &Job| job.running.as_ref().is_some_and(|running| running.run == run);
         let Some((&node, job)) = self.jobs.iter_mut().find(|(_, job)| mine(job)) else { return };
         job.running = None;
-        let levels = &self.plan[&job.name];
+        let levels = device::levels(&self.plan, &job.name);
         let level = &levels[job.level];
         match result {
             Ok(()) if job.device + 1 < level.len() => (job.device, job.tries) = (job.device + 1, 0),

@@ -273,13 +273,12 @@ impl Tree {
         if beat.term > self.term {
             (self.term, self.branch) = (beat.term, None);
         }
-        self.lease.answered(beat.term, beat.round, now);
-        if beat.heard > 0
-            && !beat.unheard.contains(&self.me.0)
-            && let Some(until) = self.lease.acknowledged(beat.term, beat.heard)
-        {
+        // First what is acknowledged: no beat can know of the answer to itself.
+        let acknowledged = beat.heard > 0 && !beat.unheard.contains(&self.me.0);
+        if acknowledged && let Some(until) = self.lease.acknowledged(beat.term, beat.heard) {
             effects.push(Effect::Lease(until));
         }
+        self.lease.answered(beat.term, beat.round, now);
         if self.roster.as_ref().is_some_and(|roster| roster.epoch.0 < self.epoch) {
             self.awaiting = Some((from, beat, now));
         } else {
