@@ -15,7 +15,7 @@ pub enum Error {
     /// The saved table cannot be read or written.
     #[error("cannot {action} the cluster table {path}: {source}")]
     Store {
-        /// What was tried: `read`, `write`.
+        /// What was tried: `read`, `write`, `remove`.
         action: &'static str,
         /// The file.
         path: PathBuf,

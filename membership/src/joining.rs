@@ -46,6 +46,7 @@ pub fn init_table(state_dir: &Path, cluster: &str, first: Node, pid_region: u32)
         )));
     }
     let view = table::founded(cluster, &first, pid_region);
+    remove_leftover(state_dir)?;
     replog::create(&log_dir(state_dir), NodeId(1), |first| Some(Voters::of([first])))?;
     saved::save(state_dir, &Table::from_view(view.clone()))?;
     Ok(view)
@@ -98,11 +99,25 @@ pub async fn join(
     }
 }
 
+/// A log without a table is what is left of another cluster, or of an attempt that failed.
+fn remove_leftover(state_dir: &Path) -> Result<(), Error> {
+    let path = log_dir(state_dir);
+    match std::fs::remove_dir_all(&path) {
+        Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+            Err(Error::Store { action: "remove", path, source })
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Writes the view that [`join`] gave, for [`Membership::start`](crate::Membership::start).
 ///
 /// # Errors
 /// [`Error::Store`].
 pub fn persist_joined(state_dir: &Path, view: &View) -> Result<(), Error> {
+    if !saved::path(state_dir).exists() {
+        remove_leftover(state_dir)?;
+    }
     saved::save(state_dir, &Table::from_view(view.clone()))
 }
 

@@ -11,6 +11,7 @@ use replog::{CHUNK_BYTES, Directory, Envelope, Error, Member, Message, SnapshotM
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::JoinHandle;
 
 /// What the thread is told.
 pub(crate) enum Work {
@@ -29,13 +30,13 @@ pub(crate) struct Keeper {
 
 impl Keeper {
     /// Starts the thread; it ends when the sender is gone.
-    pub(crate) fn start(self, on_thread_start: fn()) -> std::io::Result<Sender<Work>> {
+    pub(crate) fn start(self, on_thread_start: fn()) -> std::io::Result<(Sender<Work>, JoinHandle<()>)> {
         let (orders, ordered) = channel();
-        std::thread::Builder::new().name("ssi-clms-disk".into()).spawn(move || {
+        let thread = std::thread::Builder::new().name("ssi-clms-disk".into()).spawn(move || {
             on_thread_start();
             self.run(&ordered);
         })?;
-        Ok(orders)
+        Ok((orders, thread))
     }
 
     fn run(mut self, orders: &Receiver<Work>) {

@@ -13,6 +13,7 @@ pub mod command;
 pub mod core;
 pub mod detection;
 mod error;
+pub mod fencing;
 mod following;
 mod handle;
 pub mod heartbeat;
@@ -29,7 +30,9 @@ mod shell;
 pub mod table;
 pub mod talk;
 pub mod timings;
+pub mod token;
 pub mod transition;
+pub mod watch;
 pub mod wire;
 
 pub use crate::core::{Core, Effect, Event, NodeStatus, RequestId, Status};

@@ -73,3 +73,44 @@ impl Machine {
         Ok(Machine { table: Table::decode(&resting.table)?, index, sessions })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command::Act;
+    use crate::wire::Node;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_request_that_is_in_the_log_twice_is_carried_out_once_also_behind_a_snapshot() {
+        let first = Node { name: "one".into(), cpus: 1, ..Node::default() };
+        let mut machine = Machine::default();
+        let found = Act::Found(crate::table::founded("blue", &first, 16_384));
+        let command = |act| Command { at_ms: 1, act: Some(act) }.encode_to_vec();
+        machine.apply(Index(1), None, &command(found));
+        let wanted = Act::Join(Node {
+            name: "two".into(),
+            control_address: "10.0.0.2:1".into(),
+            data_address: "10.0.0.2:2".into(),
+            cpus: 1,
+            ..Node::default()
+        });
+        let origin = Some(Origin { session: 5, slot: 0, sequence: 1 });
+        let outcome = machine.apply(Index(2), origin, &command(wanted.clone()));
+        assert_eq!((outcome.node, outcome.number), (2, 2));
+        let mut copy = Machine::decode(Index(2), machine.encode()).unwrap();
+        assert_eq!(copy, machine);
+        assert_eq!(copy.apply(Index(3), origin, &command(wanted)), outcome);
+        assert_eq!(copy.table, machine.table);
+        assert!(!machine.apply(Index(3), None, b"nonsense").refused.is_empty());
+    }
+
+    proptest! {
+        #[test]
+        fn garbage_is_an_error_or_a_machine(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            if let Ok(machine) = Machine::decode(Index(7), bytes.into()) {
+                prop_assert_eq!(Machine::decode(Index(7), machine.encode()).unwrap(), machine);
+            }
+        }
+    }
+}

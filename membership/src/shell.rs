@@ -34,6 +34,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError, Sender, SyncSender};
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tokio::sync::{oneshot, watch};
 
@@ -141,7 +142,8 @@ impl Membership {
         });
         let start_error = |what| move |source| Error::Start { what, source };
         let keeper = Keeper { store, me: member, state_dir, shared: shared.clone(), inbox: inbox.clone() };
-        let orders = keeper.start(on_thread_start).map_err(start_error("the disk's thread"))?;
+        let (orders, disk_thread) =
+            keeper.start(on_thread_start).map_err(start_error("the disk's thread"))?;
         let tick = timings.tick;
         let core_config = CoreConfig {
             row: local,
@@ -176,7 +178,7 @@ impl Membership {
             .name("ssi-membership".into())
             .spawn(move || {
                 on_thread_start();
-                runner.run(&events);
+                runner.run(events, disk_thread);
             })
             .map_err(start_error("the membership thread"))?;
         Ok(crate::Handle::new(shared))
@@ -275,14 +277,23 @@ struct Runner {
 }
 
 impl Runner {
-    fn run(mut self, events: &mpsc::Receiver<Input>) {
+    fn run(mut self, events: mpsc::Receiver<Input>, disk_thread: JoinHandle<()>) {
         prefer_this_thread();
         let runtime = self.runtime.clone();
         let _inside = runtime.enter();
-        self.serve(events);
+        self.serve(&events);
         self.lessor.set(None);
         self.over_out.send_replace(true);
         self.shared.stopping.store(true, Ordering::Relaxed);
+        // Nobody must wait for room in the inbox while this thread waits for him.
+        drop(events);
+        let Runner { orders, ended_out, .. } = self;
+        drop(orders);
+        if disk_thread.join().is_err() {
+            tracing::error!("the thread of the table's disk has panicked");
+        }
+        // Whoever waits for the end finds the store closed.
+        drop(ended_out);
     }
 
     /// Runs until stopped. Everything that waits in the inbox is handled before the clock is looked at, so that after a

@@ -119,7 +119,8 @@ impl Table {
             None => return Outcome { refused: "nothing is wanted".into(), number: self.view.epoch, node: 0 },
         };
         if draft != self.view {
-            draft.epoch = self.view.epoch + 1;
+            // A table that is founded again from what was last known goes on from there.
+            draft.epoch = if self.is_empty() { draft.epoch.max(1) } else { self.view.epoch + 1 };
             let before = self.history.back().map_or(0, |step| step.at_ms);
             let at_ms = command.at_ms.max(before);
             let step = Transition::between(&self.view, &draft, done.kind, &done.why, done.node, at_ms);
@@ -221,7 +222,7 @@ fn carry_out(draft: &mut View, act: &Act) -> Result<Done, String> {
             if draft.epoch > 0 {
                 return Err("the cluster is founded already".into());
             }
-            *draft = View { epoch: 0, ..view.clone() };
+            *draft = view.clone();
             done(Kind::Founded, view.master, "")
         }
         Act::Join(row) => {

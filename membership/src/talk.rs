@@ -214,3 +214,22 @@ impl Say {
         Answer { say: Some(self) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use prost::Message;
+
+    proptest! {
+        #[test]
+        fn garbage_is_an_error_or_a_message(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+            if let Ok(request) = Request::decode(&bytes[..]) {
+                prop_assert_eq!(Request::decode(&request.encode_to_vec()[..]).unwrap(), request);
+            }
+            if let Ok(answer) = Answer::decode(&bytes[..]) {
+                prop_assert_eq!(Answer::decode(&answer.encode_to_vec()[..]).unwrap(), answer);
+            }
+        }
+    }
+}

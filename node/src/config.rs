@@ -1,8 +1,10 @@
 //! A node's configuration: `node.toml` in its state directory, every key with its unit and default.
 
+mod fences;
 mod keys;
 mod links;
 
+pub use fences::{Fence, FenceAction, WatchdogConfig, plan as fence_plan};
 pub use keys::{KeyRing, Step};
 pub use links::{Provider, RAILS_MAX, Security, all_providers};
 
@@ -68,6 +70,14 @@ pub struct NodeConfig {
     /// the state directory.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shm_dir: Option<PathBuf>,
+    /// A device that resets this machine when its node has lost its lease and cannot end what it served. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub watchdog: Option<WatchdogConfig>,
+    /// Devices that cut other nodes off when they are DOWN: one table for each device of each node. The CLMS master goes by its own
+    /// file, so write them into that of each voter. Passwords may stand here: then the file must be readable by its owner alone.
+    /// Default: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fence: Vec<Fence>,
 }
 
 fn default_port() -> u16 {
@@ -149,6 +159,7 @@ impl NodeConfig {
         if !self.mount.is_absolute() || self.mount.parent() != Some(Path::new("/")) {
             return wrong(format!("mount = {:?}: a directory directly below / is needed", self.mount));
         }
+        fences::check(&self.fence, self.watchdog.as_ref())?;
         self.check_links()
     }
 }

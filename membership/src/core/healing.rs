@@ -100,7 +100,10 @@ impl Core {
     fn wanted_voters(&self, now: Time) -> BTreeSet<Member> {
         let Some(reign) = &self.reign else { return BTreeSet::new() };
         let present = &self.log.voters().voters;
-        let wiped = |member: &Member| self.member(member.node).is_some_and(|known| known != *member);
+        let is_up = |node| self.view().node(node).is_some_and(|row| row.state() == NodeState::Up);
+        let wiped = |member: &Member| {
+            is_up(member.node) && self.member(member.node).is_some_and(|known| known != *member)
+        };
         let stays = present.iter().filter(|member| !self.is_leaving(member.node) && !wiped(member));
         let mut voters: BTreeSet<Member> = stays.copied().collect();
         let rows = self.known.view().nodes.iter().filter(|row| row.state() == NodeState::Up && !row.drained);

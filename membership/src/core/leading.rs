@@ -200,6 +200,12 @@ impl Core {
         if let Some(say) = self.not_master(now) {
             return Some(say);
         }
+        let leaves = matches!(&act, Act::Leave(life) if life.node == self.me().0);
+        if leaves && self.log.voters().voters.len() > 1 {
+            // Another becomes master first, at once: nobody is without one. Who leaves asks again.
+            self.drive(now, replog::Event::Transfer(None));
+            return Some(Say::NotMaster(0));
+        }
         match act {
             Act::Remove(node) if self.keeps_log(NodeId(node)) => {
                 self.remove_voter(id, change.session, NodeId(node))
@@ -300,7 +306,9 @@ impl Core {
         let again = now + self.config.timings.again * 5;
         let Some(reign) = &mut self.reign else { return };
         let rows = self.known.view().nodes.iter();
+        // Where a later life has begun the earlier one's machine was started anew.
         let down = rows.filter(|row| row.state() == crate::NodeState::Down && row.incarnation > 1);
+        let down = down.filter(|row| row.id != self.config.row.id && !self.detector.is_outlived(row));
         let lives: BTreeSet<(NodeId, u64)> = down.map(|row| (row.node_id(), row.incarnation)).collect();
         reign.fencing.retain(|life, _| lives.contains(life));
         for life in lives {

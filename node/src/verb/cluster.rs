@@ -125,6 +125,8 @@ impl Machine {
             security: self.security,
             providers: config::all_providers(),
             shm_dir: None,
+            watchdog: None,
+            fence: Vec::new(),
         }
     }
 }

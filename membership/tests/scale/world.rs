@@ -1,0 +1,285 @@
+//! A world of many nodes: virtual time, a network that delays, loses and is cut, and the production machines of every node.
+//!
+//! Stands in for two things: heartbeats travel as decoded values (no signatures), and the voters' agreement on a transition is a fixed time.
+
+use crate::agenda::{Agenda, Message, What};
+use crate::machine::{LIFE, Machine};
+use crate::traffic::{Kind, Traffic};
+use base::{Epoch, NodeId, Prng, Time};
+use membership::Heartbeat;
+use membership::watch::{Cut, Pace, Roster, cut, tree, watcher, wire};
+use std::sync::Arc;
+use std::time::Duration;
+
+pub const MS: Duration = Duration::from_millis(1);
+pub const MASTER: NodeId = NodeId(1);
+/// The voters write a transition to their disks and answer.
+const AGREEMENT: Duration = Duration::from_millis(20);
+const START: Time = Time(1_000_000_000);
+
+pub struct World {
+    pub now: Time,
+    pub pace: Pace,
+    pub prng: Prng,
+    pub lost_per_mille: u64,
+    pub delay_us_max: u64,
+    /// By number; 0 is nobody.
+    pub machines: Vec<Machine>,
+    pub traffic: Traffic,
+    /// What was decided, and when.
+    pub decisions: Vec<(Time, Vec<NodeId>)>,
+    /// What must not be.
+    pub faults: Vec<String>,
+    pub cut: Cut,
+    pub roster: Arc<Roster>,
+    rosters: Vec<Arc<Roster>>,
+    agenda: Agenda,
+}
+
+impl World {
+    /// Nodes 1 to `size`, all UP, whose machines have run for two seconds.
+    pub fn new(seed: u64, size: u32) -> World {
+        let pace = Pace::default();
+        let alive = (1..=size).map(|id| (NodeId(id), LIFE));
+        let roster = Arc::new(Roster::new(Epoch(1), MASTER, alive, &pace));
+        let mut prng = Prng::new(seed);
+        let phase =
+            |prng: &mut Prng, of: Duration| START + Duration::from_nanos(prng.below(of.as_nanos() as u64));
+        let machines = (0..=size)
+            .map(|id| Machine::new(NodeId(id), pace, START, phase(&mut prng, pace.heartbeat)))
+            .collect();
+        let mut world = World {
+            now: START,
+            pace,
+            prng,
+            lost_per_mille: 0,
+            delay_us_max: 2_000,
+            machines,
+            traffic: Traffic::new(size as usize, MASTER, START),
+            decisions: Vec::new(),
+            faults: Vec::new(),
+            cut: Cut::new(pace, START),
+            roster: roster.clone(),
+            rosters: vec![roster.clone()],
+            agenda: Agenda::default(),
+        };
+        world.cut.handle(START, cut::Event::Roster(roster), &mut Vec::new());
+        for id in (1..=size).map(NodeId) {
+            world.give_roster(id, 1);
+            let tick = phase(&mut world.prng, pace.tick);
+            world.agenda.plan(tick, What::Tick(id));
+            if let Some(due) = world.machines[id.0 as usize].beats.due() {
+                world.agenda.plan(due, What::Pulse(id));
+            }
+        }
+        world.tell_tree(MASTER, tree::Event::Lead(Some(1)));
+        world.run(2_000);
+        world.machines.iter_mut().for_each(|machine| machine.lapsed = 0);
+        world
+    }
+
+    pub fn machine(&mut self, id: NodeId) -> &mut Machine {
+        &mut self.machines[id.0 as usize]
+    }
+
+    /// `count` members, chosen at random.
+    pub fn choose(&mut self, count: usize) -> Vec<NodeId> {
+        let mut members = self.roster.members().to_vec();
+        for at in 0..count {
+            let other = at + self.prng.below((members.len() - at) as u64) as usize;
+            members.swap(at, other);
+        }
+        members.truncate(count);
+        members
+    }
+
+    pub fn events(&self) -> u64 {
+        self.agenda.count()
+    }
+
+    pub fn run(&mut self, ms: u32) {
+        let end = self.now + MS * ms;
+        while let Some((at, what)) = self.agenda.take_before(end) {
+            self.now = at;
+            self.happen(what);
+        }
+        self.now = end;
+    }
+
+    /// The daemon of `id`, and its supervisor if `frozen`, do not run for `ms`.
+    pub fn pause(&mut self, id: NodeId, frozen: bool, ms: u32) {
+        let machine = self.machine(id);
+        (machine.paused, machine.frozen) = (true, frozen);
+        self.agenda.plan(self.now + MS * ms, What::Resume(id));
+    }
+
+    fn happen(&mut self, what: What) {
+        match what {
+            What::Tick(id) => self.tick(id),
+            What::Pulse(id) => self.pulse(id),
+            What::Arrive { from, to, message } => {
+                if self.machine(to).deaf {
+                    return;
+                }
+                self.traffic.count(to, kind(&message), self.now);
+                if self.machine(to).paused {
+                    self.machine(to).keep(from, message);
+                } else {
+                    self.arrive(from, to, message);
+                }
+            }
+            What::Agreed(down) => self.agreed(&down),
+            What::Resume(id) => {
+                let machine = self.machine(id);
+                (machine.paused, machine.frozen) = (false, false);
+                // The clock first, then what has waited: the worse order for whoever trusts the clock.
+                self.look(id);
+                for (from, message) in std::mem::take(&mut self.machine(id).inbox) {
+                    self.arrive(from, id, message);
+                }
+            }
+        }
+    }
+
+    fn tick(&mut self, id: NodeId) {
+        self.agenda.plan(self.now + self.pace.tick, What::Tick(id));
+        if !self.machine(id).paused {
+            self.look(id);
+        }
+    }
+
+    /// A daemon looks at the clock and reads its socket.
+    fn look(&mut self, id: NodeId) {
+        let now = self.now;
+        if id == MASTER {
+            self.tell_cut(cut::Event::Tick);
+        } else {
+            let machine = self.machine(id);
+            machine.lapsed += u32::from(now >= machine.tree.lease_until());
+            self.tell_watcher(id, watcher::Event::Tick);
+            self.tell_watcher(id, watcher::Event::Heard { beats: &[], at: now });
+            if let Some(bundle) = self.machine(id).relay.tick(now) {
+                self.send(id, MASTER, Message::Alarms(bundle.into()));
+            }
+        }
+        self.tell_tree(id, tree::Event::Tick);
+    }
+
+    fn pulse(&mut self, id: NodeId) {
+        let now = self.now;
+        let machine = self.machine(id);
+        let to = if machine.frozen { None } else { machine.beats.next(now) };
+        let due = machine.beats.due().unwrap_or(now).max(now + MS);
+        machine.sequence += 1;
+        let heartbeat = Heartbeat { node: id, incarnation: LIFE, sequence: machine.sequence };
+        self.agenda.plan(due, What::Pulse(id));
+        if let Some(to) = to {
+            self.send(id, to, Message::Heartbeat(heartbeat));
+        }
+    }
+
+    fn send(&mut self, from: NodeId, to: NodeId, message: Message) {
+        self.traffic.count(from, kind(&message), self.now);
+        let lost = self.prng.below(1_000) < self.lost_per_mille;
+        if lost || self.machine(from).mute {
+            return;
+        }
+        let delay = Duration::from_micros(100 + self.prng.below(self.delay_us_max));
+        self.agenda.plan(self.now + delay, What::Arrive { from, to, message });
+    }
+
+    fn arrive(&mut self, from: NodeId, to: NodeId, message: Message) {
+        let now = self.now;
+        match message {
+            Message::Heartbeat(beat) => {
+                self.tell_watcher(to, watcher::Event::Heard { beats: &[beat], at: now });
+            }
+            Message::Alarm(alarm) if to == MASTER => {
+                self.tell_cut(cut::Event::Alarms(wire::Alarms { alarms: vec![*alarm] }));
+            }
+            Message::Alarm(alarm) => {
+                if let Some(bundle) = self.machine(to).relay.take(now, *alarm) {
+                    self.send(to, MASTER, Message::Alarms(bundle.into()));
+                }
+            }
+            Message::Alarms(bundle) => self.tell_cut(cut::Event::Alarms(*bundle)),
+            Message::Beat(beat) => self.tell_tree(to, tree::Event::Beat { from, beat: *beat }),
+            Message::Ack(ack) => self.tell_tree(to, tree::Event::Ack { from, ack: *ack }),
+        }
+    }
+
+    fn tell_watcher(&mut self, id: NodeId, event: watcher::Event<'_>) {
+        let mut effects = Vec::new();
+        self.machines[id.0 as usize].watcher.handle(self.now, event, &mut effects);
+        for watcher::Effect::Alarm { to, alarm } in effects {
+            self.send(id, to, Message::Alarm(alarm.into()));
+        }
+    }
+
+    fn tell_tree(&mut self, id: NodeId, event: tree::Event) {
+        let mut effects = Vec::new();
+        self.machines[id.0 as usize].tree.handle(self.now, event, &mut effects);
+        for effect in effects {
+            match effect {
+                tree::Effect::Beat { to, beat } => self.send(id, to, Message::Beat(beat.into())),
+                tree::Effect::Ack { to, ack } => self.send(id, to, Message::Ack(ack.into())),
+                tree::Effect::Apply(transition) => self.give_roster(id, transition.epoch),
+                tree::Effect::Lease(until) => self.tell_watcher(id, watcher::Event::Lease(until)),
+                tree::Effect::Round { at, unheard } => self.tell_cut(cut::Event::Round { at, unheard }),
+                // It asks a voter for the table, and has it.
+                tree::Effect::Behind(epoch) => self.give_roster(id, epoch),
+            }
+        }
+    }
+
+    fn tell_cut(&mut self, event: cut::Event) {
+        let mut effects = Vec::new();
+        self.cut.handle(self.now, event, &mut effects);
+        for cut::Effect::Down(down) in effects {
+            let down: Vec<_> = down.into_iter().map(|(node, _)| node).collect();
+            for node in &down {
+                if self.machines[node.0 as usize].tree.lease_until() > self.now {
+                    self.faults.push(format!("node {node} is declared DOWN and holds a lease"));
+                }
+            }
+            self.agenda.plan(self.now + AGREEMENT, What::Agreed(down.clone()));
+            self.decisions.push((self.now, down));
+        }
+    }
+
+    fn agreed(&mut self, down: &[NodeId]) {
+        let epoch = self.roster.epoch.0 + 1;
+        let left = self.roster.members().iter().filter(|node| !down.contains(node));
+        let alive: Vec<_> = left.map(|node| (*node, LIFE)).collect();
+        self.roster = Arc::new(Roster::new(Epoch(epoch), MASTER, alive, &self.pace));
+        self.rosters.push(self.roster.clone());
+        self.tell_cut(cut::Event::Roster(self.roster.clone()));
+        let transition = wire::Transition { after: epoch - 1, epoch, body: bytes(down) };
+        self.tell_tree(MASTER, tree::Event::Transition(transition));
+        self.give_roster(MASTER, epoch);
+    }
+
+    fn give_roster(&mut self, id: NodeId, epoch: u64) {
+        let roster = self.rosters[epoch as usize - 1].clone();
+        let now = self.now;
+        if epoch <= self.machine(id).epoch {
+            self.faults.push(format!("node {id} is told of epoch {epoch} again"));
+        }
+        self.machine(id).follow(&roster, id, now);
+        self.tell_watcher(id, watcher::Event::Roster(roster.clone()));
+        self.tell_tree(id, tree::Event::Roster(roster));
+    }
+}
+
+/// The body of a transition: which nodes it ends.
+fn bytes(down: &[NodeId]) -> membership::watch::wire::Body {
+    down.iter().flat_map(|node| node.0.to_le_bytes()).collect::<Vec<u8>>().into()
+}
+
+fn kind(message: &Message) -> Kind {
+    match message {
+        Message::Heartbeat(_) => Kind::Heartbeat,
+        Message::Alarm(_) | Message::Alarms(_) => Kind::Alarm,
+        Message::Beat(_) | Message::Ack(_) => Kind::Tree,
+    }
+}
