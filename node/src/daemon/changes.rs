@@ -7,19 +7,19 @@ use membership::{Error, Handle};
 
 /// Has the cluster decide, and tells how it did.
 pub async fn answer(membership: &Handle, wanted: ChangeWanted) -> Answer {
-    let Some(wish) = wanted.wish else {
-        return refuse_because(
-            Why::Unknown,
-            "a change that this ssid does not know: it is older than the command",
-        );
+    let unknown = || {
+        refuse_because(Why::Unknown, "a change that this ssid does not know: it is older than the command")
     };
+    let Some(wish) = wanted.wish else { return unknown() };
     match decide(membership, wish).await {
-        Ok(answer) => answer,
+        Ok(true) => Answer::default(),
+        Ok(false) => unknown(),
         Err(error) => refuse_because(kind(&error), error),
     }
 }
 
-async fn decide(membership: &Handle, wish: Wish) -> Result<Answer, Error> {
+/// False: that is nothing that can be decided here.
+async fn decide(membership: &Handle, wish: Wish) -> Result<bool, Error> {
     match wish {
         Wish::Remove(node) => membership.remove(NodeId(node)).await?,
         Wish::Rename(wish) => membership.rename(NodeId(wish.node), &wish.name).await?,
@@ -30,9 +30,9 @@ async fn decide(membership: &Handle, wish: Wish) -> Result<Answer, Error> {
             let property = property.unwrap_or_default();
             membership.set_info(NodeId(node), &property.key, &property.value).await?;
         }
-        Wish::Token(_) => return Err(Error::Refused("this cluster has no join tokens yet".into())),
+        Wish::Token(_) => return Ok(false),
     }
-    Ok(Answer::default())
+    Ok(true)
 }
 
 fn kind(error: &Error) -> Why {

@@ -3,7 +3,7 @@
 use super::{Outcome, change, find_node, onnode, view};
 use crate::Error;
 use admin::wire::{
-    Ask, ChangeWanted, DescribeWanted, DrainWanted, NodeState, Property, RenameWanted, View, Wish,
+    Ask, ChangeWanted, DescribeWanted, DrainWanted, NodeState, Property, RenameWanted, View, Why, Wish,
 };
 use admin::{Cluster, Place, State};
 use clap::Args;
@@ -79,17 +79,39 @@ impl Addnode {
         let (table, local) = view(&place)?;
         let seed = table.nodes.iter().find(|node| node.id == local).map(|node| node.control_address.clone());
         let seed = seed.ok_or_else(|| Error::Said("this node is not in the table".into()))?;
-        let wish = Wish::Token(self.valid * 60);
-        let token = place.ask(Ask::Change(ChangeWanted { wish: Some(wish) }))?.token;
+        let token = self.token(&place)?;
         if self.json {
+            let valid = token.as_ref().map(|_| self.valid);
             return super::print_json(&serde_json::json!({
-                "seed": seed, "token": token, "cluster": table.cluster, "valid_minutes": self.valid,
+                "seed": seed, "token": token, "cluster": table.cluster, "valid_minutes": valid,
             }));
         }
-        println!("on the machine that shall join cluster {}, within {} minutes:", table.cluster, self.valid);
-        println!("    ssi node join {seed} --token {token} --address ADDRESS");
+        let name = &table.cluster;
+        match token {
+            Some(token) => {
+                println!("on the machine that shall join cluster {name}, within {} minutes:", self.valid);
+                println!("    ssi node join {seed} --token {token} --address ADDRESS");
+            }
+            None => {
+                println!(
+                    "this cluster makes no join tokens; copy the file `key` of a node's state directory to the machine"
+                );
+                println!("that shall join cluster {name}, and there:");
+                println!("    ssi node join {seed} --key KEYFILE --cluster {name} --address ADDRESS");
+            }
+        }
         println!("    ssi node start");
         Ok(0)
+    }
+
+    /// A token, if this cluster makes them.
+    fn token(&self, place: &Place) -> Result<Option<String>, Error> {
+        let wish = Wish::Token(self.valid * 60);
+        match place.ask(Ask::Change(ChangeWanted { wish: Some(wish) })) {
+            Ok(answer) => Ok(Some(answer.token)),
+            Err(error) if error.why() == Some(Why::Unknown) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
     }
 }
 
