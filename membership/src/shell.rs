@@ -12,6 +12,7 @@
 
 use crate::clock;
 use crate::core::{Config as CoreConfig, Core, Effect, Event, OnDisk, RequestId, Status};
+use crate::fencing::{Guard, Plan, Wanted};
 use crate::history::History;
 use crate::joining::log_dir;
 use crate::keeping::{Keeper, Work};
@@ -36,6 +37,7 @@ use std::sync::mpsc::{self, RecvTimeoutError, Sender, SyncSender};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::{oneshot, watch};
 
 /// Events that wait for the core.
@@ -58,6 +60,8 @@ pub struct Config {
     pub cluster: String,
     /// See [`Timings`].
     pub timings: Timings,
+    /// How nodes that are DOWN are fenced, when this node is master; empty: they are not.
+    pub fencing: Plan,
     /// Called first by each thread that detection depends on: to ask the kernel for a better place than nice -10, which
     /// they ask for themselves.
     pub on_thread_start: fn(),
@@ -114,7 +118,7 @@ impl Membership {
         endpoint: Endpoint,
         heartbeat_socket: UdpSocket,
     ) -> Result<crate::Handle, Error> {
-        let Config { local, state_dir, key, cluster, timings, on_thread_start } = config;
+        let Config { local, state_dir, key, cluster, timings, fencing, on_thread_start } = config;
         let table = saved::load(&state_dir)?;
         let id = local.node_id();
         if table.view().node(id).is_none() {
@@ -150,7 +154,7 @@ impl Membership {
             daemon: random_number(),
             timings,
             member,
-            fencing: false,
+            fencing: !fencing.is_empty(),
             snapshot_after_bytes: SNAPSHOT_AFTER_BYTES,
         };
         let disk = OnDisk { log, table };
@@ -164,6 +168,7 @@ impl Membership {
             next_id: 0,
             data_up: true,
             orders,
+            guard: Guard::start(fencing, shared.history.watch(), inbox.clone()),
             lessor,
             ended_out,
             over_out,
@@ -271,6 +276,7 @@ struct Runner {
     next_id: u64,
     data_up: bool,
     orders: Sender<Work>,
+    guard: UnboundedSender<Wanted>,
     lessor: Lessor,
     ended_out: watch::Sender<Option<Ended>>,
     over_out: watch::Sender<bool>,
@@ -353,9 +359,8 @@ impl Runner {
                         let _ = reply.send(answer);
                     }
                 }
-                Effect::Fence { node, life } => {
-                    tracing::warn!("node {node}, life {life}: there is no agent that could fence it");
-                }
+                // If its task is gone, so is the runtime.
+                Effect::Fence { node, life } => drop(self.guard.send(Wanted { node, life })),
                 Effect::Evicted(view) => self.end(view),
                 Effect::Failed(why) => {
                     tracing::error!("node {}: membership ends: {why}", self.shared.local.id);

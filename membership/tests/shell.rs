@@ -2,6 +2,8 @@
 
 use base::{Incarnation, NodeId};
 use fabric::{ClusterKey, Endpoint, Peer, Role};
+use membership::fencing::device::ANY;
+use membership::fencing::{Action, Device, Plan};
 use membership::{Config, Ended, Error, Handle, Heartbeat, Membership, Node, NodeState, Timings, View};
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::Path;
@@ -71,6 +73,18 @@ async fn beat(beat: Heartbeat, watchers: Watchers) {
 
 /// Starts a life of node `id` that has its table in `dir`; makes the cluster (node 1) or joins it by `seed` before.
 async fn start(id: u32, life: u64, dir: &Path, seed: Option<SocketAddr>, watchers: &Watchers) -> Running {
+    start_with(Plan::new(), id, life, dir, seed, watchers).await
+}
+
+/// The same, with a plan for those who are DOWN.
+async fn start_with(
+    fencing: Plan,
+    id: u32,
+    life: u64,
+    dir: &Path,
+    seed: Option<SocketAddr>,
+    watchers: &Watchers,
+) -> Running {
     let endpoint = endpoint(id, Role::Control).await;
     let heartbeats = UdpSocket::bind(LOCALHOST).unwrap();
     let local = row(id, life, endpoint.address(), heartbeats.local_addr().unwrap());
@@ -93,6 +107,7 @@ async fn start(id: u32, life: u64, dir: &Path, seed: Option<SocketAddr>, watcher
         key: KEY,
         cluster: CLUSTER.into(),
         timings: Timings::default(),
+        fencing,
         on_thread_start: || {},
     };
     let handle = Membership::start(config, endpoint.clone(), heartbeats).unwrap();
@@ -216,6 +231,7 @@ async fn starting_without_a_table_or_twice_is_a_clear_error() {
         key: KEY,
         cluster: CLUSTER.into(),
         timings: Timings::default(),
+        fencing: Default::default(),
         on_thread_start: || {},
     };
     let socket = UdpSocket::bind(LOCALHOST).unwrap();
@@ -306,4 +322,33 @@ async fn a_whole_cluster_comes_back_from_its_disks() {
             node.kill().await;
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_is_down_is_fenced_by_its_agent() {
+    let dirs: Vec<TempDir> = (0..2).map(|_| tempfile::tempdir().unwrap()).collect();
+    let said = dirs[0].path().join("said");
+    let agent = dirs[0].path().join("agent");
+    std::fs::write(&agent, format!("#!/bin/sh\ncat > {}\n", said.display())).unwrap();
+    std::fs::set_permissions(&agent, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let device = Device {
+        agent,
+        action: Action::Off,
+        timeout: Duration::from_secs(10),
+        retries: 1,
+        parameters: Default::default(),
+    };
+    let watchers = Watchers::default();
+    let plan: Plan = [(ANY.into(), vec![vec![device]])].into();
+    let one = start_with(plan, 1, 10, dirs[0].path(), None, &watchers).await;
+    let two = start(2, 10, dirs[1].path(), Some(one.endpoint.address()), &watchers).await;
+    wait_for(&one.handle, "both up", |view| states(view) == [NodeState::Up; 2]).await;
+    two.kill().await;
+    let fenced = [NodeState::Up, NodeState::Fenced];
+    wait_for(&one.handle, "two fenced", |view| states(view) == fenced).await;
+    assert_eq!(std::fs::read_to_string(said).unwrap(), "plug=node2\nnodename=node2\naction=off\n");
+    let two = start(2, 11, dirs[1].path(), None, &watchers).await;
+    wait_for(&one.handle, "two back", |view| states(view) == [NodeState::Up; 2]).await;
+    one.kill().await;
+    two.kill().await;
 }
