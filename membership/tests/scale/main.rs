@@ -61,10 +61,10 @@ impl Run {
         self.world.decisions.iter().flat_map(|(_, down)| down.iter().copied()).collect()
     }
 
-    /// How long after the cut the last live node had the newest view.
+    /// How long after the cut the last live node that can be reached had the newest view.
     fn spread(&self) -> Duration {
         let live = (2..=self.size).filter(|id| !self.victims.contains(&NodeId(*id)));
-        let machines = live.map(|id| &self.world.machines[id as usize]);
+        let machines = live.map(|id| &self.world.machines[id as usize]).filter(|machine| !machine.deaf);
         let newest = self.world.roster.epoch.0;
         machines
             .map(
