@@ -21,6 +21,7 @@ pub mod history;
 mod joining;
 mod keeping;
 mod lease;
+mod links;
 pub mod machine;
 mod peers;
 mod receiver;

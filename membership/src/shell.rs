@@ -23,10 +23,10 @@ use crate::table::Feed;
 use crate::talk::{Answer, Request};
 use crate::timings::Timings;
 use crate::wire::{Node, View};
-use crate::{Error, peers};
+use crate::{Error, links, peers};
 use base::NodeId;
 use bytes::Bytes;
-use fabric::{Endpoint, LinkEvent, Message, Peer, Priority, Role, service};
+use fabric::{Endpoint, Message, Peer, Priority, Role, service};
 use prost::Message as _;
 use replog::{Directory, Member, Recovered, Store};
 use std::collections::HashMap;
@@ -174,7 +174,7 @@ impl Membership {
             over_out,
         };
         endpoint.serve(service::MEMBERSHIP, Arc::new(crate::service::Desk::new(shared.clone())));
-        tokio::spawn(watch_links(endpoint, inbox.clone()));
+        tokio::spawn(links::watch(endpoint, inbox.clone()));
         let (socket, stopping, keys) = (heartbeat_socket, shared.stopping.clone(), shared.keys.clone());
         Receiver { socket, keys, cluster, tick, inbox, stopping, on_thread_start }
             .start()
@@ -221,49 +221,6 @@ pub(crate) fn random_number() -> u64 {
         let since = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
         u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
     })
-}
-
-/// Tells the core of links to other `ssid`s, until the endpoint or the core is gone.
-async fn watch_links(endpoint: Endpoint, inbox: Inbox) {
-    let mut links = endpoint.links();
-    let mut missed = true;
-    loop {
-        if std::mem::take(&mut missed) {
-            for status in endpoint.status().peers {
-                if tell_link(&inbox, status.peer, status.connected).await.is_none() {
-                    return;
-                }
-            }
-        }
-        let told = match links.recv().await {
-            Ok(LinkEvent::Connected(peer)) => tell_link(&inbox, peer, true).await,
-            Ok(LinkEvent::Lost(peer)) => tell_link(&inbox, peer, false).await,
-            Err(tokio::sync::broadcast::error::RecvError::Lagged(_)) => {
-                missed = true;
-                Some(())
-            }
-            Err(tokio::sync::broadcast::error::RecvError::Closed) => None,
-        };
-        if told.is_none() {
-            return;
-        }
-    }
-}
-
-/// None once the core is gone. A link event must not be lost, so a full inbox is waited for.
-async fn tell_link(inbox: &Inbox, peer: Peer, linked: bool) -> Option<()> {
-    if peer.role != Role::Control {
-        return Some(());
-    }
-    match inbox.try_send(Input::Event(Event::Link { peer: peer.node, linked })) {
-        Ok(()) => Some(()),
-        Err(mpsc::TrySendError::Disconnected(_)) => None,
-        Err(mpsc::TrySendError::Full(input)) => {
-            let inbox = inbox.clone();
-            let sent = tokio::task::spawn_blocking(move || inbox.send(input).is_ok()).await;
-            sent.unwrap_or(false).then_some(())
-        }
-    }
 }
 
 /// The core's thread.

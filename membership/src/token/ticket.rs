@@ -204,7 +204,7 @@ mod tests {
         let other = Token::new(&key(), &other, "blue", &token.seeds).unwrap();
         assert!(other.open(&wrapped).is_err());
         assert_ne!(token.key, key(), "the token does not hold the cluster key");
-        assert_eq!(tickets.keys(&key(), NOW), [token.key.clone()]);
+        assert_eq!(tickets.keys(&key(), NOW), vec![token.key]);
     }
 
     #[test]

@@ -28,7 +28,12 @@ impl Beats {
 
     /// Serves the watchers of `node` in `roster` from now on.
     pub fn follow(&mut self, roster: &Roster, node: NodeId) {
-        self.watchers = roster.rings().watchers(node).collect();
+        self.serve(roster.rings().watchers(node).collect());
+    }
+
+    /// Serves these watchers from now on: for a supervisor that is told them by its daemon.
+    pub fn serve(&mut self, watchers: Vec<NodeId>) {
+        self.watchers = watchers;
         self.turn = self.turn.checked_rem(self.watchers.len()).unwrap_or(0);
     }
 

@@ -114,6 +114,13 @@ impl Cut {
         &self.doubts
     }
 
+    /// Nodes whose supervisors are heard, but which answer the master no more: their daemons hang or are gone. STALLED, in a view.
+    pub fn stalled(&self, now: Time) -> Vec<NodeId> {
+        let Some(roster) = &self.roster else { return Vec::new() };
+        let known = |node: &NodeId| roster.life(*node).is_some() && !self.doubts.contains_key(node);
+        self.leases.lapsed(now).filter(known).collect()
+    }
+
     /// The leases, as far as the master knows.
     pub fn leases(&self) -> &Leases {
         &self.leases

@@ -89,6 +89,11 @@ impl Leases {
         self.others.get(&node).copied().unwrap_or(self.latest)
     }
 
+    /// Nodes that answered no round for so long that they hold no lease any more, ascending.
+    pub fn lapsed(&self, now: Time) -> impl Iterator<Item = NodeId> + '_ {
+        self.others.keys().copied().filter(move |node| self.is_over(*node, now))
+    }
+
     /// True if `node` holds no lease any more.
     pub fn is_over(&self, node: NodeId, now: Time) -> bool {
         now >= self.last(node) + self.pace.lease + self.pace.drift
@@ -137,6 +142,7 @@ mod tests {
         leases.round(at(900), &[NodeId(3), NodeId(4)]);
         assert_eq!((leases.last(NodeId(3)), leases.last(NodeId(4))), (at(300), at(600)));
         assert!(leases.is_over(NodeId(3), at(1_620)) && !leases.is_over(NodeId(4), at(1_620)));
+        assert_eq!(leases.lapsed(at(1_620)).collect::<Vec<_>>(), [NodeId(3)]);
         leases.round(at(1_200), &[]);
         assert!(!leases.is_over(NodeId(3), at(1_620)));
     }

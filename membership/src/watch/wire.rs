@@ -5,6 +5,7 @@
 
 use super::pace::MEMBERS_MAX;
 use crate::Error;
+use prost::Message as _;
 
 /// Subjects that one alarm may name.
 pub const SUSPECTS_MAX: usize = 256;
@@ -131,43 +132,55 @@ pub struct Ack {
     pub missing: Vec<Span>,
 }
 
-fn decoded<M: prost::Message + Default>(bytes: &[u8], fits: impl Fn(&M) -> bool) -> Result<M, Error> {
-    let message = M::decode(bytes).map_err(|error| Error::Malformed(error.to_string()))?;
-    if fits(&message) { Ok(message) } else { Err(Error::Malformed("it is longer than its limits".into())) }
+/// What one station says to another: one message of the service.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Note {
+    /// It.
+    #[prost(oneof = "Say", tags = "1, 2, 3, 4")]
+    pub say: Option<Say>,
 }
 
-impl Alarms {
-    /// The bundle in `bytes`.
+/// What a note says.
+#[derive(Clone, PartialEq, prost::Oneof)]
+pub enum Say {
+    /// A watcher to a relay, or to the master.
+    #[prost(message, tag = "1")]
+    Alarm(Alarm),
+    /// A relay to the master.
+    #[prost(message, tag = "2")]
+    Alarms(Alarms),
+    /// Down the tree.
+    #[prost(message, tag = "3")]
+    Beat(Beat),
+    /// Up the tree.
+    #[prost(message, tag = "4")]
+    Ack(Ack),
+}
+
+impl Say {
+    /// What the note in `bytes` says.
     ///
     /// # Errors
-    /// [`Error::Malformed`].
-    pub fn read(bytes: &[u8]) -> Result<Alarms, Error> {
-        decoded(bytes, |bundle: &Alarms| {
-            bundle.alarms.len() <= ALARMS_MAX
-                && bundle.alarms.iter().all(|alarm| alarm.suspects.len() <= SUSPECTS_MAX)
-        })
+    /// [`Error::Malformed`]: no note, one that says nothing known here, or one beyond the limits.
+    pub fn read(bytes: &[u8]) -> Result<Say, Error> {
+        let note = Note::decode(bytes).map_err(|error| Error::Malformed(error.to_string()))?;
+        let say = note.say.ok_or_else(|| Error::Malformed("it says nothing".into()))?;
+        if say.fits() { Ok(say) } else { Err(Error::Malformed("it is longer than its limits".into())) }
     }
-}
 
-impl Beat {
-    /// The beat in `bytes`.
-    ///
-    /// # Errors
-    /// [`Error::Malformed`].
-    pub fn read(bytes: &[u8]) -> Result<Beat, Error> {
-        decoded(bytes, |beat: &Beat| {
-            beat.unheard.len() <= MEMBERS_MAX && beat.transitions.len() <= TRANSITIONS_MAX
-        })
+    /// The bytes of a note that says so.
+    pub fn write(self) -> Vec<u8> {
+        Note { say: Some(self) }.encode_to_vec()
     }
-}
 
-impl Ack {
-    /// The answer in `bytes`.
-    ///
-    /// # Errors
-    /// [`Error::Malformed`].
-    pub fn read(bytes: &[u8]) -> Result<Ack, Error> {
-        decoded(bytes, |ack: &Ack| ack.missing.len() <= SPANS_MAX)
+    fn fits(&self) -> bool {
+        let alarm_fits = |alarm: &Alarm| alarm.suspects.len() <= SUSPECTS_MAX;
+        match self {
+            Say::Alarm(alarm) => alarm_fits(alarm),
+            Say::Alarms(bundle) => bundle.alarms.len() <= ALARMS_MAX && bundle.alarms.iter().all(alarm_fits),
+            Say::Beat(beat) => beat.unheard.len() <= MEMBERS_MAX && beat.transitions.len() <= TRANSITIONS_MAX,
+            Say::Ack(ack) => ack.missing.len() <= SPANS_MAX,
+        }
     }
 }
 
@@ -175,14 +188,11 @@ impl Ack {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use prost::Message as _;
 
     #[test]
     fn what_was_sent_is_read() {
         let suspect = Suspect { node: 7, incarnation: 3 };
         let alarm = Alarm { watcher: 2, incarnation: 1, sequence: 5, epoch: 9, suspects: vec![suspect] };
-        let bundle = Alarms { alarms: vec![alarm] };
-        assert_eq!(Alarms::read(&bundle.encode_to_vec()).unwrap(), bundle);
         let span = Span { low: 5, high: None };
         let beat = Beat {
             term: 1,
@@ -193,35 +203,42 @@ mod tests {
             unheard: vec![4, 5],
             transitions: vec![Transition { after: 2, epoch: 3, body: b"x".as_slice().into() }],
         };
-        assert_eq!(Beat::read(&beat.encode_to_vec()).unwrap(), beat);
         let ack = Ack { term: 1, round: 2, epoch: 3, oldest: 2, complete: true, missing: vec![span] };
-        assert_eq!(Ack::read(&ack.encode_to_vec()).unwrap(), ack);
+        let bundle = Alarms { alarms: vec![alarm.clone()] };
+        for say in [Say::Alarm(alarm), Say::Alarms(bundle), Say::Beat(beat), Say::Ack(ack)] {
+            assert_eq!(Say::read(&say.clone().write()).unwrap(), say);
+        }
     }
 
     #[test]
     fn what_is_beyond_the_limits_is_refused() {
         let suspects = vec![Suspect { node: 1, incarnation: 1 }; SUSPECTS_MAX + 1];
-        let bundle = Alarms { alarms: vec![Alarm { suspects, ..Alarm::default() }] };
-        assert!(Alarms::read(&bundle.encode_to_vec()).is_err());
-        let bundle = Alarms { alarms: vec![Alarm::default(); ALARMS_MAX + 1] };
-        assert!(Alarms::read(&bundle.encode_to_vec()).is_err());
-        let beat = Beat { unheard: vec![1; MEMBERS_MAX + 1], ..Beat::default() };
-        assert!(Beat::read(&beat.encode_to_vec()).is_err());
-        let ack = Ack { missing: vec![Span::default(); SPANS_MAX + 1], ..Ack::default() };
-        assert!(Ack::read(&ack.encode_to_vec()).is_err());
+        let alarm = Alarm { suspects, ..Alarm::default() };
+        for say in [
+            Say::Alarm(alarm.clone()),
+            Say::Alarms(Alarms { alarms: vec![alarm] }),
+            Say::Alarms(Alarms { alarms: vec![Alarm::default(); ALARMS_MAX + 1] }),
+            Say::Beat(Beat { unheard: vec![1; MEMBERS_MAX + 1], ..Beat::default() }),
+            Say::Beat(Beat {
+                transitions: vec![Transition::default(); TRANSITIONS_MAX + 1],
+                ..Beat::default()
+            }),
+            Say::Ack(Ack { missing: vec![Span::default(); SPANS_MAX + 1], ..Ack::default() }),
+        ] {
+            assert!(Say::read(&say.write()).is_err());
+        }
+        assert!(Say::read(b"").is_err());
     }
 
     proptest! {
         #[test]
-        fn any_bytes_are_a_message_or_an_error(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
-            if let Ok(bundle) = Alarms::read(&bytes) {
-                prop_assert_eq!(Alarms::read(&bundle.encode_to_vec()).unwrap(), bundle);
-            }
-            if let Ok(beat) = Beat::read(&bytes) {
-                prop_assert_eq!(Beat::read(&beat.encode_to_vec()).unwrap(), beat);
-            }
-            if let Ok(ack) = Ack::read(&bytes) {
-                prop_assert_eq!(Ack::read(&ack.encode_to_vec()).unwrap(), ack);
+        fn any_bytes_are_a_note_or_an_error(tag in 1u8..6, bytes in prop::collection::vec(any::<u8>(), 0..120)) {
+            // One of the four (or a fifth) messages around any bytes, or only these.
+            let framed = [&[tag << 3 | 2, bytes.len() as u8], bytes.as_slice()].concat();
+            for bytes in [framed, bytes] {
+                if let Ok(say) = Say::read(&bytes) {
+                    prop_assert_eq!(Say::read(&say.clone().write()).unwrap(), say);
+                }
             }
         }
     }

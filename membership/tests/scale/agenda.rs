@@ -2,7 +2,7 @@
 
 use base::{NodeId, Time};
 use membership::Heartbeat;
-use membership::watch::wire::{Ack, Alarm, Alarms, Beat};
+use membership::watch::wire::Say;
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 
@@ -10,10 +10,7 @@ use std::collections::BinaryHeap;
 #[derive(Clone, Debug)]
 pub enum Message {
     Heartbeat(Heartbeat),
-    Alarm(Box<Alarm>),
-    Alarms(Box<Alarms>),
-    Beat(Box<Beat>),
-    Ack(Box<Ack>),
+    Note(Box<Say>),
 }
 
 /// What is going to happen.

@@ -1,8 +1,9 @@
-//! One machine: the supervisor's heartbeats, and a daemon with the production machines in it.
+//! One machine: the supervisor's heartbeats, and a daemon with the production station in it.
 
 use crate::agenda::Message;
 use base::{Incarnation, NodeId, Time};
-use membership::watch::{Beats, Pace, Relay, Roster, Tree, Watcher};
+use membership::watch::wire::Say;
+use membership::watch::{Beats, Pace, Roster, Station};
 use std::sync::Arc;
 
 /// Datagrams that wait in the socket of a daemon that does not run; more are lost.
@@ -13,9 +14,7 @@ pub const LIFE: Incarnation = Incarnation(5);
 pub struct Machine {
     pub beats: Beats,
     pub sequence: u64,
-    pub watcher: Watcher,
-    pub relay: Relay,
-    pub tree: Tree,
+    pub station: Station,
     /// Nothing that it sends arrives anywhere.
     pub mute: bool,
     /// Nothing arrives here.
@@ -37,9 +36,7 @@ impl Machine {
         Machine {
             beats: Beats::new(&pace, phase),
             sequence: 0,
-            watcher: Watcher::new(id, LIFE, pace, start),
-            relay: Relay::new(pace),
-            tree: Tree::new(id, pace),
+            station: Station::new(id, LIFE, pace, start),
             mute: false,
             deaf: false,
             paused: false,
@@ -58,8 +55,8 @@ impl Machine {
 
     /// Keeps what arrives while the daemon does not run.
     pub fn keep(&mut self, from: NodeId, message: Message) {
-        let datagram = matches!(message, Message::Heartbeat(_) | Message::Alarm(_) | Message::Alarms(_));
-        if !datagram || self.inbox.len() < SOCKET_MAX {
+        let stream = matches!(&message, Message::Note(say) if matches!(**say, Say::Beat(_) | Say::Ack(_)));
+        if stream || self.inbox.len() < SOCKET_MAX {
             self.inbox.push((from, message));
         }
     }

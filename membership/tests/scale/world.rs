@@ -7,7 +7,9 @@ use crate::machine::{LIFE, Machine};
 use crate::traffic::{Kind, Traffic};
 use base::{Epoch, NodeId, Prng, Time};
 use membership::Heartbeat;
-use membership::watch::{Cut, Pace, Roster, cut, tree, watcher, wire};
+use membership::watch::station::{Effect, Event};
+use membership::watch::wire::{Body, Say, Transition};
+use membership::watch::{Cut, Pace, Roster};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,7 +32,6 @@ pub struct World {
     pub decisions: Vec<(Time, Vec<NodeId>)>,
     /// What must not be.
     pub faults: Vec<String>,
-    pub cut: Cut,
     pub roster: Arc<Roster>,
     rosters: Vec<Arc<Roster>>,
     agenda: Agenda,
@@ -58,12 +59,10 @@ impl World {
             traffic: Traffic::new(size as usize, MASTER, START),
             decisions: Vec::new(),
             faults: Vec::new(),
-            cut: Cut::new(pace, START),
             roster: roster.clone(),
-            rosters: vec![roster.clone()],
+            rosters: vec![roster],
             agenda: Agenda::default(),
         };
-        world.cut.handle(START, cut::Event::Roster(roster), &mut Vec::new());
         for id in (1..=size).map(NodeId) {
             world.give_roster(id, 1);
             let tick = phase(&mut world.prng, pace.tick);
@@ -72,7 +71,7 @@ impl World {
                 world.agenda.plan(due, What::Pulse(id));
             }
         }
-        world.tell_tree(MASTER, tree::Event::Lead(Some(1)));
+        world.tell(MASTER, Event::Lead(Some(1)));
         world.run(2_000);
         world.machines.iter_mut().for_each(|machine| machine.lapsed = 0);
         world
@@ -151,18 +150,10 @@ impl World {
     /// A daemon looks at the clock and reads its socket.
     fn look(&mut self, id: NodeId) {
         let now = self.now;
-        if id == MASTER {
-            self.tell_cut(cut::Event::Tick);
-        } else {
-            let machine = self.machine(id);
-            machine.lapsed += u32::from(now >= machine.tree.lease_until());
-            self.tell_watcher(id, watcher::Event::Tick);
-            self.tell_watcher(id, watcher::Event::Heard { beats: &[], at: now });
-            if let Some(bundle) = self.machine(id).relay.tick(now) {
-                self.send(id, MASTER, Message::Alarms(bundle.into()));
-            }
-        }
-        self.tell_tree(id, tree::Event::Tick);
+        let machine = self.machine(id);
+        machine.lapsed += u32::from(id != MASTER && now >= machine.station.lease_until());
+        self.tell(id, Event::Tick);
+        self.tell(id, Event::Heard { beats: &[], at: now });
     }
 
     fn pulse(&mut self, id: NodeId) {
@@ -189,62 +180,40 @@ impl World {
     }
 
     fn arrive(&mut self, from: NodeId, to: NodeId, message: Message) {
-        let now = self.now;
         match message {
-            Message::Heartbeat(beat) => {
-                self.tell_watcher(to, watcher::Event::Heard { beats: &[beat], at: now });
-            }
-            Message::Alarm(alarm) if to == MASTER => {
-                self.tell_cut(cut::Event::Alarms(wire::Alarms { alarms: vec![*alarm] }));
-            }
-            Message::Alarm(alarm) => {
-                if let Some(bundle) = self.machine(to).relay.take(now, *alarm) {
-                    self.send(to, MASTER, Message::Alarms(bundle.into()));
-                }
-            }
-            Message::Alarms(bundle) => self.tell_cut(cut::Event::Alarms(*bundle)),
-            Message::Beat(beat) => self.tell_tree(to, tree::Event::Beat { from, beat: *beat }),
-            Message::Ack(ack) => self.tell_tree(to, tree::Event::Ack { from, ack: *ack }),
+            Message::Heartbeat(beat) => self.tell(to, Event::Heard { beats: &[beat], at: self.now }),
+            Message::Note(say) => self.tell(to, Event::Note { from, say: *say }),
         }
     }
 
-    fn tell_watcher(&mut self, id: NodeId, event: watcher::Event<'_>) {
+    fn tell(&mut self, id: NodeId, event: Event<'_>) {
         let mut effects = Vec::new();
-        self.machines[id.0 as usize].watcher.handle(self.now, event, &mut effects);
-        for watcher::Effect::Alarm { to, alarm } in effects {
-            self.send(id, to, Message::Alarm(alarm.into()));
-        }
-    }
-
-    fn tell_tree(&mut self, id: NodeId, event: tree::Event) {
-        let mut effects = Vec::new();
-        self.machines[id.0 as usize].tree.handle(self.now, event, &mut effects);
+        self.machines[id.0 as usize].station.handle(self.now, event, &mut effects);
         for effect in effects {
             match effect {
-                tree::Effect::Beat { to, beat } => self.send(id, to, Message::Beat(beat.into())),
-                tree::Effect::Ack { to, ack } => self.send(id, to, Message::Ack(ack.into())),
-                tree::Effect::Apply(transition) => self.give_roster(id, transition.epoch),
-                tree::Effect::Lease(until) => self.tell_watcher(id, watcher::Event::Lease(until)),
-                tree::Effect::Round { at, unheard } => self.tell_cut(cut::Event::Round { at, unheard }),
+                Effect::Send { to, say } => self.send(id, to, Message::Note(say.into())),
+                Effect::Apply(transition) => self.give_roster(id, transition.epoch),
                 // It asks a voter for the table, and has it.
-                tree::Effect::Behind(epoch) => self.give_roster(id, epoch),
+                Effect::Behind(epoch) => self.give_roster(id, epoch),
+                Effect::Lease(_) => {}
+                Effect::Down(down) => self.decided(down.into_iter().map(|(node, _)| node).collect()),
             }
         }
     }
 
-    fn tell_cut(&mut self, event: cut::Event) {
-        let mut effects = Vec::new();
-        self.cut.handle(self.now, event, &mut effects);
-        for cut::Effect::Down(down) in effects {
-            let down: Vec<_> = down.into_iter().map(|(node, _)| node).collect();
-            for node in &down {
-                if self.machines[node.0 as usize].tree.lease_until() > self.now {
-                    self.faults.push(format!("node {node} is declared DOWN and holds a lease"));
-                }
+    fn decided(&mut self, down: Vec<NodeId>) {
+        for node in &down {
+            if self.machines[node.0 as usize].station.lease_until() > self.now {
+                self.faults.push(format!("node {node} is declared DOWN and holds a lease"));
             }
-            self.agenda.plan(self.now + AGREEMENT, What::Agreed(down.clone()));
-            self.decisions.push((self.now, down));
         }
+        self.agenda.plan(self.now + AGREEMENT, What::Agreed(down.clone()));
+        self.decisions.push((self.now, down));
+    }
+
+    /// The master's cut detector.
+    pub fn cut(&self) -> &Cut {
+        self.machines[MASTER.0 as usize].station.cut().expect("node 1 is master all the time")
     }
 
     fn agreed(&mut self, down: &[NodeId]) {
@@ -253,9 +222,8 @@ impl World {
         let alive: Vec<_> = left.map(|node| (*node, LIFE)).collect();
         self.roster = Arc::new(Roster::new(Epoch(epoch), MASTER, alive, &self.pace));
         self.rosters.push(self.roster.clone());
-        self.tell_cut(cut::Event::Roster(self.roster.clone()));
-        let transition = wire::Transition { after: epoch - 1, epoch, body: bytes(down) };
-        self.tell_tree(MASTER, tree::Event::Transition(transition));
+        let transition = Transition { after: epoch - 1, epoch, body: bytes(down) };
+        self.tell(MASTER, Event::Transition(transition));
         self.give_roster(MASTER, epoch);
     }
 
@@ -266,20 +234,21 @@ impl World {
             self.faults.push(format!("node {id} is told of epoch {epoch} again"));
         }
         self.machine(id).follow(&roster, id, now);
-        self.tell_watcher(id, watcher::Event::Roster(roster.clone()));
-        self.tell_tree(id, tree::Event::Roster(roster));
+        self.tell(id, Event::Roster(roster));
     }
 }
 
 /// The body of a transition: which nodes it ends.
-fn bytes(down: &[NodeId]) -> membership::watch::wire::Body {
+fn bytes(down: &[NodeId]) -> Body {
     down.iter().flat_map(|node| node.0.to_le_bytes()).collect::<Vec<u8>>().into()
 }
 
 fn kind(message: &Message) -> Kind {
     match message {
         Message::Heartbeat(_) => Kind::Heartbeat,
-        Message::Alarm(_) | Message::Alarms(_) => Kind::Alarm,
-        Message::Beat(_) | Message::Ack(_) => Kind::Tree,
+        Message::Note(say) => match **say {
+            Say::Alarm(_) | Say::Alarms(_) => Kind::Alarm,
+            Say::Beat(_) | Say::Ack(_) => Kind::Tree,
+        },
     }
 }
