@@ -97,7 +97,7 @@ fn as_json(view: &View, answer: &Answer) -> serde_json::Value {
     };
     serde_json::json!({
         "cluster": view.cluster, "epoch": view.epoch, "master": view.master, "quorum": answer.quorum, "local": answer.local,
-        "lease_ms": answer.lease_ms, "voters_wanted": view.voters_wanted,
+        "voters_wanted": view.voters_wanted,
         "nodes": view.nodes.iter().map(node).collect::<Vec<_>>(),
     })
 }

@@ -48,13 +48,15 @@ impl Transitions {
             return print_json(&Value::Array(known.iter().map(as_json).collect()));
         }
         known.iter().try_for_each(|change| self.show(change, &table))?;
-        while self.follow {
+        if !self.follow {
+            return Ok(0);
+        }
+        loop {
             for change in cluster.wait(position, false, PAGE, None)? {
                 self.show(&change, &table)?;
                 position = change.id;
             }
         }
-        Ok(0)
     }
 
     fn show(&self, change: &Change, table: &View) -> Result<(), Error> {
