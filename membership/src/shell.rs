@@ -139,7 +139,7 @@ impl Membership {
             lease,
             over,
             ended,
-            stopping: Arc::new(AtomicBool::new(false)),
+            stopping: Arc::default(),
             leaving: AtomicBool::new(false),
             data_up: AtomicBool::new(true),
             keys: Arc::new(Mutex::new(vec![key])),
@@ -179,13 +179,7 @@ impl Membership {
         Receiver { socket, keys, cluster, tick, inbox, stopping, on_thread_start }
             .start()
             .map_err(start_error("the heartbeat receiver"))?;
-        std::thread::Builder::new()
-            .name("ssi-membership".into())
-            .spawn(move || {
-                on_thread_start();
-                runner.run(events, disk_thread);
-            })
-            .map_err(start_error("the membership thread"))?;
+        runner.launch(events, disk_thread, on_thread_start).map_err(start_error("the membership thread"))?;
         Ok(crate::Handle::new(shared))
     }
 }
@@ -240,6 +234,21 @@ struct Runner {
 }
 
 impl Runner {
+    /// Starts the core's thread.
+    fn launch(
+        self,
+        events: mpsc::Receiver<Input>,
+        disk_thread: JoinHandle<()>,
+        on_thread_start: fn(),
+    ) -> std::io::Result<()> {
+        let thread = std::thread::Builder::new().name("ssi-membership".into());
+        let started = thread.spawn(move || {
+            on_thread_start();
+            self.run(events, disk_thread);
+        });
+        started.map(drop)
+    }
+
     fn run(mut self, events: mpsc::Receiver<Input>, disk_thread: JoinHandle<()>) {
         prefer_this_thread();
         let runtime = self.runtime.clone();

@@ -257,6 +257,15 @@ fn carry_out(draft: &mut View, act: &Act) -> Result<Done, String> {
             rules::set_states(draft, &[*life], &[Up, Stalled], Down);
             done(Kind::Left, life.node, "")
         }
+        act => settle(draft, act),
+    }
+}
+
+/// Does to a draft what a command wants that is not about a life.
+fn settle(draft: &mut View, act: &Act) -> Result<Done, String> {
+    use ChangeKind as Kind;
+    let done = |kind, node: u32, why: &str| Ok(Done { kind, node, why: why.to_owned() });
+    match act {
         Act::Remove(node) => {
             rules::remove(draft, NodeId(*node))?;
             done(Kind::Removed, *node, "")
@@ -286,6 +295,7 @@ fn carry_out(draft: &mut View, act: &Act) -> Result<Done, String> {
             draft.master = *node;
             done(Kind::Master, *node, "")
         }
+        _ => Err("this is about a life".into()),
     }
 }
 
