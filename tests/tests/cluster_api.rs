@@ -160,7 +160,7 @@ fn a_program_sees_the_table_in_a_view_and_from_the_host() {
         let mut expected = format!("local {number} 255 {}\nup 1\nup 2\nup 3\n", table["epoch"]);
         for node in table["nodes"].as_array().unwrap() {
             let id = node["id"].as_u64().unwrap();
-            let flags = u64::from(id == number) | 2 * u64::from(node["master"] == true) | 4;
+            let flags = u64::from(id == number) + 2 * u64::from(node["master"] == true) + 4;
             let cpus = &node["cpus"];
             expected += &format!(
                 "node {id} node{id} state 3 flags {flags:x} cpus {cpus}/{cpus} {} avail 1 back {id}\n",
