@@ -213,6 +213,19 @@ fn a_waiter_sees_every_transition_in_order_while_nodes_die_and_return_and_its_ow
         assert!(common > 0 && (k == 3 || common == all.len()), "node {k} tells {told:?}");
         assert_eq!(told[told.len() - common..], all[all.len() - common..], "as node {k} tells it");
     }
+    // And so does a shell that follows.
+    let mut shell = cluster.ssi_on(1);
+    shell.args(["transitions", "--follow", "--json", "--since", &inside.since.to_string()]);
+    let mut shell = shell.stdout(Stdio::piped()).spawn().unwrap();
+    ok(&cluster, 1, "node describe 1 that=is-more");
+    let lines = BufReader::new(shell.stdout.take().unwrap()).lines();
+    let followed: Vec<Value> =
+        lines.take(all.len() + 1).map(|line| serde_json::from_str(&line.unwrap()).unwrap()).collect();
+    let _ = shell.kill();
+    let _ = shell.wait();
+    let ids: Vec<String> = followed.iter().map(|row| row["transid"].to_string()).collect();
+    assert!(all.iter().zip(&ids).all(|(line, id)| line.split(' ').next() == Some(id)), "{ids:?}");
+    assert_eq!(followed.last().unwrap()["cause"], "DESCRIBED");
     let numbers: Vec<&str> = all.iter().map(|line| line.split(' ').next().unwrap()).collect();
     assert!(numbers.is_sorted_by_key(|number| number.parse::<u64>().unwrap()));
 }
@@ -261,6 +274,7 @@ fn a_node_is_drained_named_and_described() {
 #[test]
 fn a_node_is_removed_and_the_voters_are_chosen() {
     let cluster = cluster!(3);
+    assert!(ok(&cluster, 1, "addnode").contains("ssi node join 10.77.0.1:7100 --"));
     let refused = ssi(&cluster, 1, "rmnode 3");
     assert!(refused.code == 1 && refused.err.contains("--force"), "{}", refused.err);
     assert!(ssi(&cluster, 1, "rmnode 1 --force").err.contains("ask another"));
