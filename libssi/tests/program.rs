@@ -8,7 +8,6 @@ use daemon::{Daemon, change};
 use std::io::{BufRead, BufReader, Lines};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
-use std::sync::OnceLock;
 
 /// The compiled program, and our library under the name that it looks for.
 struct Bench {
@@ -29,11 +28,6 @@ fn built() -> PathBuf {
 
 impl Bench {
     /// `None`, with the reason said, if there is no compiler.
-    fn get() -> Option<&'static Bench> {
-        static BENCH: OnceLock<Option<Bench>> = OnceLock::new();
-        BENCH.get_or_init(Bench::make).as_ref()
-    }
-
     fn make() -> Option<Bench> {
         if Command::new("gcc").arg("--version").output().is_err() {
             eprintln!("skipped: gcc is not there");
@@ -110,7 +104,7 @@ macro_rules! scenarios {
     ($($name:ident: $what:literal;)*) => {$(
         #[test]
         fn $name() {
-            if let Some(bench) = Bench::get() {
+            if let Some(bench) = Bench::make() {
                 bench.run($what, Daemon::start().dir());
             }
         }
@@ -125,14 +119,14 @@ scenarios! {
 
 #[test]
 fn outside_of_a_cluster_there_is_none() {
-    let Some(bench) = Bench::get() else { return };
+    let Some(bench) = Bench::make() else { return };
     bench.run("nowhere", tempfile::tempdir().unwrap().path());
     bench.run("away", Daemon::away().dir());
 }
 
 #[test]
 fn a_node_is_drained_and_stopped_by_its_state() {
-    let Some(bench) = Bench::get() else { return };
+    let Some(bench) = Bench::make() else { return };
     let daemon = Daemon::start();
     bench.run("drain", daemon.dir());
     let wishes = daemon.wishes();
@@ -144,7 +138,7 @@ fn a_node_is_drained_and_stopped_by_its_state() {
 
 #[test]
 fn the_history_is_read_forwards_and_backwards() {
-    let Some(bench) = Bench::get() else { return };
+    let Some(bench) = Bench::make() else { return };
     let told = String::from_utf8(bench.run("history", Daemon::start().dir()).stdout).unwrap();
     let (simple, rest) = told.split_once("detailed\n").unwrap();
     let (detailed, back) = rest.split_once("back\n").unwrap();
@@ -165,9 +159,9 @@ fn the_history_is_read_forwards_and_backwards() {
 
 #[test]
 fn a_waiter_is_told_everything_in_order() {
-    let Some(bench) = Bench::get() else { return };
+    let Some(bench) = Bench::make() else { return };
     let daemon = Daemon::start();
-    let mut waiting = Waiting::start(bench, "wait", &daemon);
+    let mut waiting = Waiting::start(&bench, "wait", &daemon);
     daemon.push(vec![change(1, State::Up, State::Down, Cause::Failed)]);
     assert_eq!(waiting.line(), "8.65535 node 1 3->8 why 4 text 1");
     // Five at once, for a program that has room for three.
@@ -183,9 +177,9 @@ fn a_waiter_is_told_everything_in_order() {
 
 #[test]
 fn a_waiter_for_simple_changes_is_told_no_others() {
-    let Some(bench) = Bench::get() else { return };
+    let Some(bench) = Bench::make() else { return };
     let daemon = Daemon::start();
-    let mut waiting = Waiting::start(bench, "wait-simple", &daemon);
+    let mut waiting = Waiting::start(&bench, "wait-simple", &daemon);
     daemon.push(vec![change(1, State::Down, State::Fenced, Cause::Fenced)]);
     daemon.push(vec![change(0, State::None, State::None, Cause::Voters)]);
     daemon.push(vec![change(99, State::Down, State::Up, Cause::Started)]);
@@ -195,9 +189,9 @@ fn a_waiter_for_simple_changes_is_told_no_others() {
 
 #[test]
 fn a_waiter_misses_nothing_when_the_daemon_is_restarted() {
-    let Some(bench) = Bench::get() else { return };
+    let Some(bench) = Bench::make() else { return };
     let daemon = Daemon::start();
-    let mut waiting = Waiting::start(bench, "wait", &daemon);
+    let mut waiting = Waiting::start(&bench, "wait", &daemon);
     daemon.wait_for_a_waiter();
     daemon.vanish();
     daemon.push(vec![change(1, State::Up, State::Down, Cause::Failed)]);
@@ -254,7 +248,7 @@ fn every_function_has_a_page_in_the_manual() {
 
 #[test]
 fn the_header_is_good_for_cpp() {
-    let Some(bench) = Bench::get() else { return };
+    let Some(bench) = Bench::make() else { return };
     if Command::new("g++").arg("--version").output().is_err() {
         return eprintln!("skipped: g++ is not there");
     }

@@ -5,18 +5,12 @@ use ssi_tests::{Cluster, Ran, cluster, kill, run, wait_until};
 use std::io::{BufRead, BufReader, Lines};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
-use std::sync::OnceLock;
 use std::time::Duration;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The directory of the compiled program and of the library; `None`, with the reason said, if there is no compiler.
-fn program() -> Option<&'static Path> {
-    static DIR: OnceLock<Option<tempfile::TempDir>> = OnceLock::new();
-    DIR.get_or_init(compile).as_ref().map(tempfile::TempDir::path)
-}
-
-fn compile() -> Option<tempfile::TempDir> {
+fn program() -> Option<tempfile::TempDir> {
     if Command::new("gcc").arg("--version").output().is_err() {
         println!("skipped: gcc is not there");
         return None;
@@ -146,7 +140,8 @@ impl Drop for Follower {
 
 #[test]
 fn a_program_sees_the_table_in_a_view_and_from_the_host() {
-    let Some(dir) = program() else { return };
+    let Some(program) = program() else { return };
+    let dir = program.path();
     let cluster = cluster!(3);
     let settled = |k| {
         let table = json(&cluster, k, "nodes --json");
@@ -180,7 +175,8 @@ fn a_program_sees_the_table_in_a_view_and_from_the_host() {
 
 #[test]
 fn a_waiter_sees_every_transition_in_order_while_nodes_die_and_return_and_its_own_daemon_is_killed() {
-    let Some(dir) = program() else { return };
+    let Some(program) = program() else { return };
+    let dir = program.path();
     let cluster = cluster!(3);
     let mut inside = Follower::start(look(&cluster, 2, dir, &["follow"]));
     let mut outside = Follower::start(look(&cluster, 0, dir, &["follow"]));
