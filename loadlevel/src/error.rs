@@ -16,8 +16,11 @@ pub enum Error {
         /// Its state.
         state: String,
     },
-    /// No node is UP.
-    #[error("no node of this cluster is UP")]
+    /// A host that gets no new work.
+    #[error("node {0} is drained (ssi node undrain lets work go there again)")]
+    HostDrained(String),
+    /// No node is UP and gets work.
+    #[error("no node of this cluster is UP and gets new work")]
     NoNode,
     /// No ranks at all.
     #[error("a job has at least one rank")]

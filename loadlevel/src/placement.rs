@@ -55,17 +55,25 @@ fn candidates(hosts: &[String], view: &View, loads: &[NodeLoad]) -> Result<Vec<C
         if row.state() != NodeState::Up {
             return Err(Error::not_up(&row.name, row.state()));
         }
+        if row.drained {
+            return Err(Error::HostDrained(row.name.clone()));
+        }
         if !rows.iter().any(|known| known.id == row.id) {
             rows.push(row);
         }
     }
     if hosts.is_empty() {
-        rows = view.nodes.iter().filter(|row| row.state() == NodeState::Up).collect();
+        rows = view.nodes.iter().filter(|row| takes_work(row)).collect();
     }
     if rows.is_empty() {
         return Err(Error::NoNode);
     }
     Ok(rows.into_iter().map(|row| candidate(row, loads)).collect())
+}
+
+/// True if new work may be placed there: the node is UP and not drained.
+pub(crate) fn takes_work(row: &Node) -> bool {
+    row.state() == NodeState::Up && !row.drained
 }
 
 fn candidate(row: &Node, loads: &[NodeLoad]) -> Candidate {
@@ -196,6 +204,9 @@ mod tests {
         three.0.nodes[1].state = NodeState::Down as i32;
         assert_eq!(place(1, 0, &["node2"], &three).unwrap_err().to_string(), "node node2 is DOWN");
         assert_eq!(place(4, 0, &[], &three).unwrap(), [1, 1, 3, 3]);
+        three.0.nodes[0].drained = true;
+        assert!(place(1, 0, &["1"], &three).unwrap_err().to_string().starts_with("node node1 is drained"));
+        assert_eq!(place(2, 0, &[], &three).unwrap(), [3, 3]);
         three.0.nodes.clear();
         assert_eq!(place(1, 0, &[], &three), Err(Error::NoNode));
         assert_eq!(place(0, 0, &[], &three), Err(Error::NoRanks));

@@ -1,12 +1,13 @@
 //! The newest sample of every node, and what one more process would cost where: pure.
 //!
 //! Invariant: an old sample never replaces a newer one of the same node; a sample older than [`STALE_AFTER`], and a node
-//! that is not UP, is the worst choice there is.
+//! that is not UP or drained, is the worst choice there is.
 
+use crate::placement::takes_work;
 use crate::wire::Sample;
 use base::limits::TASKS_PER_CLIENT_MAX;
 use base::{NodeId, Time};
-use membership::{NodeState, View};
+use membership::View;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
@@ -97,7 +98,7 @@ impl Table {
                 };
                 let known = self.samples.get(&node.node_id());
                 let (sample, age) = known.map_or((unknown, Duration::MAX), |(s, at)| (*s, now.since(*at)));
-                let usable = node.state() == NodeState::Up && age <= STALE_AFTER;
+                let usable = takes_work(node) && age <= STALE_AFTER;
                 let cost = if usable {
                     cost_with(&sample, self.placed_milli(now, node.node_id()))
                 } else {
@@ -130,17 +131,19 @@ impl Table {
 }
 
 /// The node where one more process costs least; of equals the one with the lowest number. If nothing is known of any
-/// node: the first that is UP.
+/// node: the first that gets work.
 pub fn fastest(rows: &[NodeLoad], view: &View) -> Option<NodeId> {
-    let up =
-        |load: &&NodeLoad| view.node(load.sample.node_id()).is_some_and(|row| row.state() == NodeState::Up);
-    rows.iter().filter(up).min_by_key(|load| (load.cost, load.sample.node)).map(|load| load.sample.node_id())
+    let usable = |load: &&NodeLoad| view.node(load.sample.node_id()).is_some_and(takes_work);
+    rows.iter()
+        .filter(usable)
+        .min_by_key(|load| (load.cost, load.sample.node))
+        .map(|load| load.sample.node_id())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use membership::Node;
+    use membership::{Node, NodeState};
 
     const SECOND: u64 = 1_000_000_000;
 
@@ -197,6 +200,8 @@ mod tests {
         let rows = table.rows(Time(3 * SECOND), &view);
         assert_eq!(rows[2].cost, u64::MAX);
         assert_ne!(fastest(&rows, &view), Some(NodeId(3)));
+        view.nodes[0].drained = true;
+        assert_eq!(fastest(&table.rows(Time(3 * SECOND), &view), &view), Some(NodeId(2)));
         view.nodes.clear();
         assert_eq!(fastest(&table.rows(Time(3 * SECOND), &view), &view), None);
     }

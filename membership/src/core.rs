@@ -2,73 +2,102 @@
 //! hold is restored; what must be done comes out as effects, to be carried out in their order.
 //!
 //! ```text
-//!  heartbeats, links, answers --> Detector --opinions--+
-//!                                                      +--> draft --> Agreement --> Publish, Persist, Ask
-//!  joins, leaves, removals -----> asks ----------------+    (master only)
+//!  heartbeats, links, answers --> Detector --opinions--+                            +--> Publish, Answer
+//!                                                      +--> Command --> log --> Machine
+//!  joins, leaves, removals ----> changes asked for ----+    (master)  (voters)      +--> Lead, to all nodes
 //! ```
 //!
-//! Invariants: epochs published never go back; an answer leaves after what it promises is on disk; a life declared DOWN
-//! in an agreed view never acts again (its own node learns of it and ends it, [`Effect::Evicted`]).
+//! Invariants: transitions are published in order and without holes; a life declared DOWN never acts again (its own node
+//! learns of it and ends it, [`Effect::Evicted`]), and its lease was over before; what a voter promises is on its disk
+//! before it is said (the log's invariant).
 
+mod canary;
 mod event;
-mod proposal;
+mod following;
+mod healing;
+mod leading;
+mod logging;
+mod opinions;
 
-pub use event::{Config, Effect, Event, NodeStatus, RequestId, Status};
-pub use proposal::ASKS_MAX;
+pub use canary::Canary;
+pub use event::{Config, Effect, Event, NodeStatus, OnDisk, Order, RequestId, Status};
+pub use leading::CHANGES_MAX;
 
-use proposal::{Deciding, Wish};
-
-use crate::agreement::{Agreement, Outlook, Output};
 use crate::detection::Detector;
-use crate::saved::Register;
-use crate::table::{self, voters};
-use crate::talk::{Answer, Ask, Condition, Followed, Hello, Request, Say};
-use crate::timings::Timings;
+use crate::machine::Machine;
+use crate::table::{self, Table};
+use crate::talk::{Answer, Ask, Condition, Hello, Noted, Request, Say};
 use crate::wire::{Node, View};
 use base::{NodeId, Time};
-use std::collections::{BTreeSet, VecDeque};
+use following::Following;
+use leading::{Purpose, Reign};
+use replog::Committed;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// One node's part in membership.
 #[derive(Clone, Debug)]
 pub struct Core {
-    row: Node,
+    config: Config,
     condition: Condition,
-    timings: Timings,
-    agreement: Agreement,
+    log: replog::Core,
+    /// What the log says; on a node that keeps no log it is empty.
+    machine: Machine,
+    /// Entries that wait for the snapshot before them to be read; `None`: none is awaited.
+    restoring: Option<Vec<Committed>>,
+    /// What is known to be agreed, from the log or from the master: what is published.
+    known: Table,
     detector: Detector,
-    wishes: VecDeque<Wish>,
-    deciding: Vec<Deciding>,
+    following: Following,
+    reign: Option<Reign>,
+    /// What was proposed and is not agreed yet, by the log's number for it.
+    proposed: BTreeMap<u64, Purpose>,
+    next_proposal: u64,
     downs: BTreeSet<NodeId>,
-    answers: Vec<(RequestId, Say)>,
     reach: Vec<Node>,
+    answers: Vec<(RequestId, Say)>,
+    out: Vec<Effect>,
+    told_lease: Option<Time>,
     evicted: Option<View>,
     ended: bool,
-    was_master: bool,
+    /// The wall clock when it was last told, and when that was.
+    wall: (u64, Time),
     last_event: Time,
-    next_hello: Time,
+    canary: Canary,
 }
 
 impl Core {
-    /// The core of the node in `config.row`, which has `register` on its disk.
-    pub fn new(config: Config, register: Register, now: Time) -> Core {
-        let me = config.row.node_id();
-        let agreement = Agreement::new(me, config.timings, register, now);
+    /// The core of the node in `config.row`. Give it [`Event::Tick`] at once.
+    pub fn new(now: Time, config: Config, disk: OnDisk, seed: u64) -> Core {
+        let mut settings = replog::Config::new(config.member, seed);
+        settings.heartbeat = config.timings.interval;
+        settings.election_min = config.timings.election_min;
+        settings.election_spread = config.timings.election_spread;
+        settings.lease = config.timings.lease;
+        settings.snapshot_after_bytes = config.snapshot_after_bytes;
+        settings.keep_bytes = config.snapshot_after_bytes / 4;
+        settings.catch_up = config.timings.heal_after * 2;
         let mut core = Core {
-            row: config.row,
             condition: Condition { data_up: true, daemon: config.daemon },
-            timings: config.timings,
-            agreement,
+            log: replog::Core::new(now, settings, disk.log),
+            machine: Machine::default(),
+            restoring: None,
+            known: disk.table,
             detector: Detector::new(config.timings, now),
-            wishes: VecDeque::new(),
-            deciding: Vec::new(),
+            following: Following::new(now),
+            reign: None,
+            proposed: BTreeMap::new(),
+            next_proposal: 0,
             downs: BTreeSet::new(),
-            answers: Vec::new(),
             reach: Vec::new(),
+            answers: Vec::new(),
+            out: Vec::new(),
+            told_lease: None,
             evicted: None,
             ended: false,
-            was_master: false,
+            wall: (0, now),
             last_event: now,
-            next_hello: now,
+            canary: Canary::None,
+            config,
         };
         core.track();
         core
@@ -80,8 +109,7 @@ impl Core {
             return refuse_all(event);
         }
         let away = now.since(self.last_event);
-        if away > self.timings.late_after {
-            self.agreement.was_away(away);
+        if away > self.config.timings.late_after {
             self.detector.was_away(away);
         }
         self.last_event = now;
@@ -90,43 +118,89 @@ impl Core {
         self.effects(now)
     }
 
-    /// The newest agreed view known here.
-    pub fn view(&self) -> &View {
-        self.agreement.committed()
+    /// When [`Event::Tick`] is wanted at the latest, besides every [`tick`](crate::Timings::tick).
+    pub fn next_deadline(&self) -> Option<Time> {
+        let lease = self.told_lease.filter(|until| until.0 < u64::MAX);
+        [self.log.next_deadline(), lease].into_iter().flatten().min()
     }
 
-    /// True if this node is master, and of which term.
-    pub fn mastership(&self) -> Option<u64> {
-        self.agreement.is_master().then(|| self.agreement.term())
+    /// The newest agreed view known here.
+    pub fn view(&self) -> &View {
+        self.known.view()
+    }
+
+    /// The newest agreed table known here.
+    pub fn table(&self) -> &Table {
+        &self.known
+    }
+
+    /// The log that this node keeps, if it keeps one.
+    pub fn log(&self) -> &replog::Core {
+        &self.log
+    }
+
+    /// If this node is master at this moment: in which term.
+    pub fn mastership(&self, now: Time) -> Option<u64> {
+        (self.is_ready(now) && self.reign.is_some()).then(|| self.log.term().0)
+    }
+
+    /// Until when this node may serve; `None`: it may not.
+    pub fn lease(&self, now: Time) -> Option<Time> {
+        let lives = !self.ended && lives_in(self.known.view(), self.me(), self.config.row.incarnation);
+        if !lives {
+            return None;
+        }
+        let own = self.log.lease_until().filter(|_| self.reign.is_some());
+        let until = own.max(self.following.lease);
+        until.filter(|&until| now < until || self.canary.keeps_its_lease())
     }
 
     /// How membership is.
     pub fn status(&self, now: Time) -> Status {
-        let master = self.agreement.master(now).filter(|_| !self.ended);
+        let lease = self.lease(now);
         let nodes = self.view().nodes.iter().map(|row| NodeStatus {
             node: row.node_id(),
             heartbeat_age: self.detector.heard_before(row.node_id(), now),
-            linked: row.id == self.row.id || self.detector.is_linked(row.node_id()),
+            linked: row.id == self.config.row.id || self.detector.is_linked(row.node_id()),
         });
         Status {
-            quorum: master.is_some(),
-            master,
-            term: self.agreement.term(),
+            quorum: lease.is_some(),
+            master: self.master(now).filter(|_| !self.ended),
+            term: self.log.term().0.max(self.following.term),
             epoch: self.view().epoch(),
+            lease: lease.map(|until| until.since(now)),
             nodes: nodes.collect(),
         }
     }
 
     fn me(&self) -> NodeId {
-        self.row.node_id()
+        self.config.row.node_id()
+    }
+
+    /// The master, while it is heard.
+    fn master(&self, now: Time) -> Option<NodeId> {
+        if self.mastership(now).is_some() {
+            return Some(self.me());
+        }
+        self.following.master.filter(|_| now.since(self.following.heard) < self.config.timings.master_after)
     }
 
     fn apply(&mut self, now: Time, event: Event) {
         match event {
-            Event::Tick => self.agreement.tick(now),
+            Event::Tick { wall_ms } => {
+                self.wall = (wall_ms, now);
+                self.drive(now, replog::Event::Tick);
+            }
             Event::Heard { beats, at } => self.detector.heard(&beats, at),
             Event::Link { peer, linked } => self.detector.link(peer, linked, now),
             Event::DataUp(data_up) => self.condition.data_up = data_up,
+            Event::Log(envelope) => self.drive(now, replog::Event::Message(envelope)),
+            Event::Stored(ticket) => self.drive(now, replog::Event::Persisted(ticket)),
+            Event::StoreFailed(why) => self.drive(now, replog::Event::StoreFailed(why)),
+            Event::SnapshotMade(meta) => self.drive(now, replog::Event::SnapshotMade(meta)),
+            Event::SnapshotFailed => self.drive(now, replog::Event::SnapshotFailed),
+            Event::SnapshotRead(bytes) => self.take_snapshot(now, bytes),
+            Event::Fenced { node, life, done, said } => self.fenced(now, node, life, done, said),
             Event::Answered { from, answer } => self.answered(now, from, answer),
             Event::Request { id, from, request } => {
                 if let Some(say) = self.requested(now, id, from, request) {
@@ -142,24 +216,21 @@ impl Core {
         if request.sender != from.0 {
             return Some(Say::Refused(format!("node {from} speaks as node {}", request.sender)));
         }
-        if from.0 != 0 && from != self.me() && self.has_ended(from, request.incarnation) {
+        if from.0 != 0 && from != self.me() && has_ended_in(self.view(), from, request.incarnation) {
             return Some(Say::Evicted(self.view().clone()));
         }
         match ask {
-            Ask::Newer(_) => Some(Say::Current(self.view().clone())),
-            Ask::Join(_) | Ask::Leave(_) | Ask::Remove(_) => self.wish(now, id, ask),
+            Ask::Newer(newer) => Some(Say::News(self.known.feed(newer.than))),
+            Ask::Change(change) => self.change(now, id, from, change),
             _ if from.0 == 0 => Some(Say::Refused("a machine that is no node yet can only join".into())),
-            Ask::Canvass(canvass) => Some(Say::Voted(self.agreement.canvassed(now, from, &canvass))),
-            Ask::Lead(lead) => {
-                let followed = self.agreement.led(now, from, &lead);
-                let incarnation = self.row.incarnation;
-                Some(Say::Followed(Followed { incarnation, condition: Some(self.condition), ..followed }))
-            }
-            Ask::Hello(hello) => Some(self.greeted(now, from, hello)),
+            Ask::Replace(replace) => self.replace(now, id, replace),
+            Ask::Lead(lead) => Some(Say::Followed(self.led(now, from, lead))),
+            Ask::Hello(hello) => Some(self.greeted(now, from, hello, request.epoch)),
+            Ask::Log(_) => Some(Say::Nothing(())),
         }
     }
 
-    fn greeted(&mut self, now: Time, from: NodeId, hello: Hello) -> Say {
+    fn greeted(&mut self, now: Time, from: NodeId, hello: Hello, knows: u64) -> Say {
         let (Some(row), Some(condition)) = (hello.row, hello.condition) else {
             return Say::Refused("a hello says who and how".into());
         };
@@ -174,111 +245,72 @@ impl Core {
             self.reach.push(row);
         }
         self.detector.answered(from, condition, now);
-        Say::Noted(self.agreement.master(now).map_or(0, |id| id.0))
+        let feed = Some(self.known.feed(knows)).filter(|feed| !feed.is_empty());
+        Say::Noted(Noted { master: self.master(now).map_or(0, |id| id.0), feed })
     }
 
     fn answered(&mut self, now: Time, from: NodeId, answer: Answer) {
         match answer.say {
-            Some(Say::Voted(vote)) => self.agreement.voted(now, from, &vote),
-            Some(Say::Followed(followed)) => {
-                let life = self.agreement.accepted().node(from).map(|row| row.incarnation);
-                if let Some(condition) = followed.condition.filter(|_| life == Some(followed.incarnation)) {
-                    self.detector.answered(from, condition, now);
-                }
-                self.agreement.followed(now, from, &followed);
-            }
+            Some(Say::Followed(followed)) => self.followed(now, from, &followed),
+            Some(Say::Noted(noted)) => self.learn(&noted.feed.unwrap_or_default()),
             Some(Say::Evicted(view)) if view.epoch > self.view().epoch => self.learn_end(&view),
             _ => {}
         }
     }
 
-    /// True if this life of `node` is over as far as is agreed.
-    fn has_ended(&self, node: NodeId, incarnation: u64) -> bool {
-        ended_in(self.view(), node, incarnation)
-    }
-
     fn learn_end(&mut self, view: &View) {
-        if view.cluster == self.view().cluster && ended_in(view, self.me(), self.row.incarnation) {
+        let same = view.cluster == self.view().cluster;
+        if same && has_ended_in(view, self.me(), self.config.row.incarnation) {
             self.evicted = Some(view.clone());
         }
     }
 
     /// Restores everything that must hold after any event.
     fn restore(&mut self, now: Time) {
+        self.publish_log();
         self.track();
-        let mastership = self.agreement.is_master();
-        if mastership && !self.was_master {
-            self.detector.ask_again(now);
-        }
-        self.was_master = mastership;
-        let master = self.agreement.master(now);
-        self.agreement.set_outlook(Outlook {
-            linked: master.is_some_and(|id| self.detector.is_linked(id)),
-            beating: master.is_some_and(|id| self.detector.is_beating(id)),
-        });
-        if mastership {
-            self.agreement.set_alive(self.alive());
-            self.agreement.set_audience(self.audience());
-            self.propose(now);
-        } else {
-            self.give_up_wishes(now);
+        self.lead(now);
+        if let Some(why) = self.log.halted() {
+            self.ended = true;
+            self.out.push(Effect::Failed(why));
         }
     }
 
     fn track(&mut self) {
         let me = self.me();
-        let Core { agreement, detector, .. } = self;
-        detector.track(agreement.accepted().nodes.iter().filter(|row| row.node_id() != me));
-    }
-
-    fn alive(&self) -> BTreeSet<NodeId> {
-        let ids = self.agreement.accepted().nodes.iter().map(Node::node_id);
-        ids.filter(|&id| self.detector.is_beating(id) && self.detector.is_linked(id)).collect()
-    }
-
-    /// Those whom the master's beats go to, besides the voters.
-    fn audience(&self) -> BTreeSet<NodeId> {
-        let rows = self.agreement.accepted().nodes.iter();
-        rows.filter(|row| row.is_alive() || self.detector.returning(row).is_some())
-            .map(Node::node_id)
-            .collect()
+        let Core { known, detector, .. } = self;
+        detector.track(known.view().nodes.iter().filter(|row| row.node_id() != me));
     }
 
     /// Everything that must be done, in the order that the invariants need.
     fn effects(&mut self, now: Time) -> Vec<Effect> {
-        let mut effects = Vec::new();
-        for output in self.agreement.drain() {
-            effects.push(match output {
-                Output::Persist(register) => Effect::Persist(register),
-                Output::Send(to, ask) => Effect::Ask { to, request: self.request(ask) },
-                Output::Commit(view) => {
-                    self.learn_end(&view);
-                    Effect::Publish(view)
-                }
-            });
-        }
+        let mut effects = std::mem::take(&mut self.out);
         self.update_downs(now, &mut effects);
         effects.extend(self.reach.drain(..).map(Effect::Reach));
         self.say_hello(now, &mut effects);
-        self.answer_decided();
         let answers = self.answers.drain(..);
         effects.extend(answers.map(|(id, say)| Effect::Answer { id, answer: say.answer() }));
         if let Some(view) = self.evicted.take() {
             self.ended = true;
             effects.push(Effect::Evicted(view));
         }
+        let lease = self.lease(now);
+        if lease != self.told_lease {
+            self.told_lease = lease;
+            effects.push(Effect::Lease(lease));
+        }
         effects
     }
 
     fn request(&self, ask: Ask) -> Request {
-        let (sender, incarnation) = (self.row.id, self.row.incarnation);
+        let (sender, incarnation) = (self.config.row.id, self.config.row.incarnation);
         Request { sender, incarnation, epoch: self.view().epoch, ask: Some(ask) }
     }
 
     /// Peers that are DOWN fail at once. Not before this run has heard of a master: until then the table may be old, and
     /// two nodes that each think the other DOWN could not elect one.
     fn update_downs(&mut self, now: Time, effects: &mut Vec<Effect>) {
-        let known = self.agreement.master(now).is_some();
+        let known = self.master(now).is_some();
         let is_down = |row: &&Node| {
             let id = row.node_id();
             id != self.me()
@@ -287,31 +319,28 @@ impl Core {
                 && (known || self.downs.contains(&id))
         };
         let downs: BTreeSet<NodeId> = self.view().nodes.iter().filter(is_down).map(Node::node_id).collect();
+        if downs == self.downs {
+            return;
+        }
         effects.extend(downs.difference(&self.downs).map(|&peer| Effect::Down { peer, down: true }));
         effects.extend(self.downs.difference(&downs).map(|&peer| Effect::Down { peer, down: false }));
         self.downs = downs;
     }
 
-    /// A node that is not in the view as it should be, or hears no master, says hello until that is put right.
-    fn say_hello(&mut self, now: Time, effects: &mut Vec<Effect>) {
-        let lives = |view: &View| {
-            view.node(self.me()).is_some_and(|row| row.is_alive() && row.incarnation == self.row.incarnation)
-        };
-        let master = self.agreement.master(now);
-        let settled = self.agreement.is_master() || (master.is_some() && lives(self.view()));
-        if settled || now < self.next_hello {
-            return;
-        }
-        self.next_hello = now + self.timings.hello;
-        let hello = Hello { row: Some(self.row.clone()), condition: Some(self.condition) };
-        let mut to = master.map_or_else(|| voters(self.agreement.accepted()), |master| vec![master]);
-        to.retain(|&id| id != self.me());
-        let request = self.request(Ask::Hello(hello));
-        effects.extend(to.into_iter().map(|to| Effect::Ask { to, request: request.clone() }));
+    /// Lets a bug in, so that the oracles of the simulation can be seen to catch it.
+    #[cfg(test)]
+    pub(crate) fn infect(&mut self, canary: Canary) {
+        self.canary = canary;
     }
 }
 
-fn ended_in(view: &View, node: NodeId, incarnation: u64) -> bool {
+/// True if this very life of `node` is UP or STALLED.
+fn lives_in(view: &View, node: NodeId, incarnation: u64) -> bool {
+    view.node(node).is_some_and(|row| row.is_alive() && row.incarnation == incarnation)
+}
+
+/// True if this life of `node` is over as far as `view` knows.
+fn has_ended_in(view: &View, node: NodeId, incarnation: u64) -> bool {
     match view.node(node) {
         Some(row) => row.incarnation > incarnation || (row.incarnation == incarnation && !row.is_alive()),
         None => node.0 <= view.last_id,

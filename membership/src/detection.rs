@@ -9,6 +9,7 @@
 //! | silent for `down_after` | no answer for `witness` | any | DOWN |
 //! | silent for `hung_after` | any | any | DOWN |
 //! | beats with a later life | any | any | DOWN (the life in the table has ended) |
+//! | silent | was granted a lease less than `down_after` ago | any | not DOWN |
 //!
 //! Invariant: silence is measured only up to the last moment from before which all heartbeats were read, and time in
 //! which nobody looked at it does not count. So a busy or paused machine of ours never makes another one dead. And a
@@ -34,6 +35,8 @@ struct Peer {
     answered: Time,
     /// When its `ssid` last answered.
     witness: Option<Time>,
+    /// When it last said something on which it was granted a lease.
+    granted: Option<Time>,
     hello: Option<Node>,
 }
 
@@ -63,6 +66,7 @@ impl Detector {
                 condition: None,
                 answered: listened,
                 witness: None,
+                granted: None,
                 hello: None,
             });
         }
@@ -91,6 +95,7 @@ impl Detector {
         for peer in self.peers.values_mut() {
             peer.answered = peer.answered + length;
             peer.witness = peer.witness.map(|at| at + length);
+            peer.granted = peer.granted.map(|at| at + length);
         }
     }
 
@@ -162,9 +167,34 @@ impl Detector {
         }
     }
 
-    /// True if `node`'s supervisor was heard within `suspect_after`.
-    pub fn is_beating(&self, node: NodeId) -> bool {
-        self.peers.get(&node).is_some_and(|peer| self.silence(peer) < self.timings.suspect_after)
+    /// True if the life in `row` will be over within `settle`, unless it is heard.
+    pub fn is_fading(&self, row: &Node, now: Time) -> bool {
+        self.peers.get(&row.node_id()).is_some_and(|peer| {
+            let soon = |length: Duration| length + self.timings.settle >= self.timings.down_after;
+            !self.is_witnessed(peer, now)
+                && soon(self.silence(peer))
+                && peer.granted.is_none_or(|at| soon(now.since(at)))
+        })
+    }
+
+    /// True if a node may be granted a lease: not if it will be declared DOWN although it answers.
+    pub fn may_be_granted(&self, node: NodeId) -> bool {
+        self.peers
+            .get(&node)
+            .is_some_and(|peer| self.silence(peer) + self.timings.down_after < self.timings.hung_after)
+    }
+
+    /// A node is granted a lease on what it said at `at`.
+    pub fn grant(&mut self, node: NodeId, at: Time) {
+        if let Some(peer) = self.peers.get_mut(&node) {
+            peer.granted = peer.granted.max(Some(at));
+        }
+    }
+
+    /// True if a later life than the one in `row` was heard: that one has ended.
+    pub fn is_outlived(&self, row: &Node) -> bool {
+        let newest = self.peers.get(&row.node_id()).and_then(|peer| peer.replay.incarnation());
+        newest.is_some_and(|newest| newest > row.incarnation())
     }
 
     /// True while the link to the `ssid` of `node` is up.
@@ -181,11 +211,19 @@ impl Detector {
         self.listened.since(peer.heard)
     }
 
+    fn is_witnessed(&self, peer: &Peer, now: Time) -> bool {
+        peer.witness.is_some_and(|at| now.since(at) < self.timings.witness)
+    }
+
     fn is_over(&self, peer: &Peer, life: Incarnation, now: Time) -> bool {
         let outlived = peer.replay.incarnation().is_some_and(|newest| newest > life);
-        let witnessed = peer.witness.is_some_and(|at| now.since(at) < self.timings.witness);
-        let patience = if witnessed { self.timings.hung_after } else { self.timings.down_after };
-        outlived || self.silence(peer) >= patience
+        let patience = match self.is_witnessed(peer, now) {
+            true => self.timings.hung_after,
+            false => self.timings.down_after,
+        };
+        // It may serve until its lease is over, whatever else is heard or not.
+        let leased = peer.granted.is_some_and(|at| now.since(at) < self.timings.down_after);
+        outlived || (self.silence(peer) >= patience && !leased)
     }
 }
 

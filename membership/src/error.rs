@@ -15,7 +15,7 @@ pub enum Error {
     /// The saved table cannot be read or written.
     #[error("cannot {action} the cluster table {path}: {source}")]
     Store {
-        /// What was tried: `read`, `write`.
+        /// What was tried: `read`, `write`, `remove`.
         action: &'static str,
         /// The file.
         path: PathBuf,
@@ -33,6 +33,9 @@ pub enum Error {
     /// There is no saved table: this machine is in no cluster.
     #[error("no cluster table in {0}: this machine is in no cluster yet (ssi cluster init, ssi node join)")]
     NoTable(PathBuf),
+    /// The log of the table cannot be opened or written.
+    #[error("the log of the cluster table: {0}")]
+    Log(#[from] replog::Error),
     /// The saved table does not speak of this node.
     #[error("the cluster table does not hold node {0}: it was removed; join again")]
     NotInTable(NodeId),

@@ -1,7 +1,9 @@
 //! Views for a daemon that takes no part in the agreement: `ssid --data` follows the `ssid` of its node.
 
+use crate::history::History;
 use crate::peers;
 use crate::service::NEWER_WAIT;
+use crate::table::{Feed, Table};
 use crate::talk::{Answer, Ask, Newer, Request, Say};
 use crate::wire::View;
 use bytes::Bytes;
@@ -12,32 +14,41 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 
-/// Follows the views that `control` knows, beginning with `first`, and tells `endpoint` the addresses of all peers and
-/// which of them are DOWN. The address of `control` must be known to `endpoint`. Goes on until no receiver is left;
-/// while `control` is away the last view stays. Must be called inside a tokio runtime.
-pub fn follow(endpoint: Endpoint, control: Peer, first: View) -> watch::Receiver<Arc<View>> {
-    let first = Arc::new(first);
-    let (out, views) = watch::channel(first.clone());
-    apply(&endpoint, None, &first);
+/// Follows the transitions that `control` knows, beginning with the table in `state_dir`'s view `first`, and tells `endpoint`
+/// the addresses of all peers and which of them are DOWN. The address of `control` must be known to `endpoint`. Goes on
+/// until nobody holds the history or a receiver of it; while `control` is away the last view stays. Must be called inside a
+/// tokio runtime.
+pub fn follow_transitions(endpoint: Endpoint, control: Peer, first: Table) -> History {
+    apply(&endpoint, None, first.view());
+    let history = History::new(first);
+    let followed = history.clone();
     tokio::spawn(async move {
-        let mut present = first;
-        // The pause only matters while control does not answer: a request for a newer view waits there.
+        let mut present = followed.view();
+        // The pause only matters while control does not answer: a request for what is new waits there.
         let mut pace = tokio::time::interval(Duration::from_millis(50));
         pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        while !out.is_closed() {
+        while followed.is_watched() {
             pace.tick().await;
-            let Some(view) = newer(&endpoint, control, present.epoch).await else { continue };
-            if view.epoch > present.epoch && view.cluster == present.cluster {
+            let Some(feed) = newer(&endpoint, control, present.epoch).await else { continue };
+            if feed.view.as_ref().is_some_and(|view| view.cluster != present.cluster) {
+                continue;
+            }
+            if let Some(view) = followed.take(&feed) {
                 apply(&endpoint, Some(&present), &view);
-                present = Arc::new(view);
-                out.send_replace(present.clone());
+                present = view;
+                pace.reset_immediately();
             }
         }
     });
-    views
+    history
 }
 
-async fn newer(endpoint: &Endpoint, control: Peer, than: u64) -> Option<View> {
+/// Like [`follow_transitions`], for one who only wants the newest view.
+pub fn follow(endpoint: Endpoint, control: Peer, first: View) -> watch::Receiver<Arc<View>> {
+    follow_transitions(endpoint, control, Table::from_view(first)).watch()
+}
+
+async fn newer(endpoint: &Endpoint, control: Peer, than: u64) -> Option<Feed> {
     let sender = endpoint.local().node.0;
     let request =
         Request { sender, incarnation: u64::MAX, epoch: than, ask: Some(Ask::Newer(Newer { than })) };
@@ -45,7 +56,7 @@ async fn newer(endpoint: &Endpoint, control: Peer, than: u64) -> Option<View> {
     let deadline = NEWER_WAIT * 2;
     let call = endpoint.call(control, service::MEMBERSHIP, Priority::Control, message, deadline);
     match Answer::decode(call.await.ok()?.head).ok()?.say {
-        Some(Say::Current(view)) => Some(view),
+        Some(Say::News(feed)) => Some(feed),
         _ => None,
     }
 }

@@ -1,11 +1,15 @@
 //! What the rest of a daemon holds of membership.
 
 use crate::Error;
+use crate::command::{Act, Command, Describe, Drain, Life, Rename};
 use crate::core::Status;
+use crate::history::{History, Transitions};
+use crate::lease::Lease;
+use crate::shell::random_number;
 use crate::shell::{Ended, Input, Shared};
-use crate::talk::{Ask, Leave, Remove, Say};
-use crate::wire::{Node, View};
-use base::NodeId;
+use crate::talk::{Ask, Change, Replace, Say};
+use crate::wire::{Property, View};
+use base::{Epoch, NodeId};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -28,19 +32,29 @@ impl Handle {
         Handle { shared }
     }
 
-    /// This node's own row as this life, and this run of its daemon, wants it.
-    pub fn local(&self) -> &Node {
-        &self.shared.local
-    }
-
     /// The newest agreed view that this node knows.
     pub fn view(&self) -> Arc<View> {
-        self.shared.views.borrow().clone()
+        self.shared.history.view()
     }
 
     /// Every agreed view from now on, in order; one who is slow sees the newest.
     pub fn watch(&self) -> watch::Receiver<Arc<View>> {
-        self.shared.views.clone()
+        self.shared.history.watch()
+    }
+
+    /// Every transition behind `after`, each once and in order, with the view after it.
+    pub fn transitions(&self, after: Epoch) -> Transitions {
+        self.shared.history.transitions(after).until(self.shared.over.clone())
+    }
+
+    /// The transitions that this node remembers, for who reads them in pages.
+    pub fn history(&self) -> History {
+        self.shared.history.clone()
+    }
+
+    /// Whether this node may serve. It may not while there is no master with a majority of the voters behind it.
+    pub fn lease(&self) -> Lease {
+        self.shared.lease.clone()
     }
 
     /// How membership is; `None` if it has ended or is overloaded.
@@ -69,15 +83,56 @@ impl Handle {
     pub async fn leave(&self) -> Result<(), Error> {
         self.shared.leaving.store(true, Ordering::Relaxed);
         let local = &self.shared.local;
-        self.change(Ask::Leave(Leave { node: local.id, incarnation: local.incarnation })).await
+        self.decide(Act::Leave(Life { node: local.id, life: local.incarnation })).await
     }
 
-    /// Takes a node that is DOWN out of the table for good.
+    /// Takes a node that is DOWN out of the table for good. One that votes is replaced first.
     ///
     /// # Errors
     /// [`Error::Refused`] if it is alive or unknown, [`Error::Undecided`] without a master in time.
     pub async fn remove(&self, node: NodeId) -> Result<(), Error> {
-        self.change(Ask::Remove(Remove { node: node.0 })).await
+        self.decide(Act::Remove(node.0)).await
+    }
+
+    /// Gives a node another name.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] if that is no name, or another's; [`Error::Undecided`].
+    pub async fn rename(&self, node: NodeId, name: &str) -> Result<(), Error> {
+        self.decide(Act::Rename(Rename { node: node.0, name: name.into() })).await
+    }
+
+    /// Says whether something new may be placed on a node.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] if there is no such node; [`Error::Undecided`].
+    pub async fn drain(&self, node: NodeId, drained: bool) -> Result<(), Error> {
+        self.decide(Act::Drain(Drain { node: node.0, drained })).await
+    }
+
+    /// Writes something down about a node, for everybody to read in its row; an empty value takes the key away.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] if it is too long or too much; [`Error::Undecided`].
+    pub async fn set_info(&self, node: NodeId, key: &str, value: &str) -> Result<(), Error> {
+        let property = Some(Property { key: key.into(), value: value.into() });
+        self.decide(Act::Describe(Describe { node: node.0, property })).await
+    }
+
+    /// Says how many nodes shall keep the log of the table: 1, 3, 5 or 7. The change follows by itself.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] for another number; [`Error::Undecided`].
+    pub async fn set_voters(&self, wanted: u32) -> Result<(), Error> {
+        self.decide(Act::WantVoters(wanted)).await
+    }
+
+    /// Has `new` keep the log of the table in the place of `old`; done on return.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] if `old` does not, or `new` cannot; [`Error::Undecided`].
+    pub async fn replace_voter(&self, old: NodeId, new: NodeId) -> Result<(), Error> {
+        self.change(Ask::Replace(Replace { old: old.0, new: new.0 })).await
     }
 
     /// Waits for the end of this node's membership and says why.
@@ -91,6 +146,12 @@ impl Handle {
     pub fn stop(&self) {
         self.shared.stopping.store(true, Ordering::Relaxed);
         let _ = self.shared.inbox.try_send(Input::Wake);
+    }
+
+    /// Has the table changed, once, however often it is asked for.
+    async fn decide(&self, act: Act) -> Result<(), Error> {
+        let command = Some(Command { at_ms: 0, act: Some(act) });
+        self.change(Ask::Change(Change { command, session: random_number(), forwarded: false })).await
     }
 
     /// Has a change decided, by whoever is master.
@@ -108,9 +169,9 @@ impl Handle {
                 };
             }
             match answer.and_then(|answer| answer.say) {
-                Some(Say::Done(())) => return Ok(()),
+                Some(Say::Decided(_)) => return Ok(()),
                 // A leave that was carried out, whose answer was lost.
-                Some(Say::Evicted(_)) if matches!(ask, Ask::Leave(_)) => return Ok(()),
+                Some(Say::Evicted(_)) if self.shared.leaving.load(Ordering::Relaxed) => return Ok(()),
                 Some(Say::Refused(why)) => return Err(Error::Refused(why)),
                 _ => {}
             }

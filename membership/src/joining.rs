@@ -1,23 +1,33 @@
 //! Becoming a node: the first table of a new cluster, and asking to be in one.
 
+use crate::command::{Act, Command};
 use crate::handle::ATTEMPT_INTERVAL;
-use crate::saved::{self, Register};
-use crate::talk::{Answer, Ask, Join, Request, Say};
+use crate::saved;
+use crate::shell::random_number;
+use crate::table::Table;
+use crate::talk::{Answer, Ask, Change, Request, Say};
 use crate::wire::{Node, View};
 use crate::{Error, table};
 use base::{NodeId, PidRegions};
 use bytes::Bytes;
 use fabric::{Endpoint, Message, Priority, service};
 use prost::Message as _;
+use replog::Voters;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// Writes the first view of a new cluster, whose node 1 is `first` (its id is ignored).
+/// Where in a node's state directory the log of the table is.
+pub fn log_dir(state_dir: &Path) -> PathBuf {
+    state_dir.join("clms")
+}
+
+/// Writes the first view of a new cluster, whose node 1 is `first` (its id is ignored), and founds its log.
 ///
 /// # Errors
-/// [`Error::Refused`] if there is a table already, or if `first` or `pid_region` cannot be used; [`Error::Store`].
+/// [`Error::Refused`] if there is a table already, or if `first` or `pid_region` cannot be used; [`Error::Store`];
+/// [`Error::Log`].
 pub fn init_table(state_dir: &Path, cluster: &str, first: Node, pid_region: u32) -> Result<View, Error> {
     if PidRegions::new(pid_region).is_none() {
         let why =
@@ -36,7 +46,9 @@ pub fn init_table(state_dir: &Path, cluster: &str, first: Node, pid_region: u32)
         )));
     }
     let view = table::founded(cluster, &first, pid_region);
-    saved::save(state_dir, &Register::agreed(view.clone()))?;
+    remove_leftover(state_dir)?;
+    replog::create(&log_dir(state_dir), NodeId(1), |first| Some(Voters::of([first])))?;
+    saved::save(state_dir, &Table::from_view(view.clone()))?;
     Ok(view)
 }
 
@@ -53,7 +65,8 @@ pub async fn join(
 ) -> Result<(NodeId, View), Error> {
     let end = Instant::now() + deadline;
     let sender = endpoint.local().node.0;
-    let ask = Some(Ask::Join(Join { row: Some(row), forwarded: false }));
+    let command = Some(Command { at_ms: 0, act: Some(Act::Join(row)) });
+    let ask = Some(Ask::Change(Change { command, session: random_number(), forwarded: false }));
     let head = Bytes::from(Request { sender, incarnation: 0, epoch: 0, ask }.encode_to_vec());
     let mut attempts = tokio::time::interval(ATTEMPT_INTERVAL);
     let mut last = format!("{seed} did not answer");
@@ -67,9 +80,9 @@ pub async fn join(
         let call = endpoint.call_address(seed, service::MEMBERSHIP, Priority::Control, message, left);
         match call.await {
             Ok(reply) => match Answer::decode(reply.head).map_err(|e| Error::Malformed(e.to_string()))?.say {
-                Some(Say::Joined(joined)) => {
-                    let view = joined.view.ok_or_else(|| Error::Malformed("no view".into()))?;
-                    return Ok((NodeId(joined.node), view));
+                Some(Say::Decided(decided)) => {
+                    let view = decided.view.ok_or_else(|| Error::Malformed("no view".into()))?;
+                    return Ok((NodeId(decided.outcome.unwrap_or_default().node), view));
                 }
                 Some(Say::Refused(why)) => return Err(Error::Refused(why)),
                 _ => {
@@ -86,12 +99,34 @@ pub async fn join(
     }
 }
 
+/// A log without a table is what is left of another cluster, or of an attempt that failed.
+fn remove_leftover(state_dir: &Path) -> Result<(), Error> {
+    let path = log_dir(state_dir);
+    match std::fs::remove_dir_all(&path) {
+        Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+            Err(Error::Store { action: "remove", path, source })
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Writes the view that [`join`] gave, for [`Membership::start`](crate::Membership::start).
 ///
 /// # Errors
 /// [`Error::Store`].
 pub fn persist_joined(state_dir: &Path, view: &View) -> Result<(), Error> {
-    saved::save(state_dir, &Register::agreed(view.clone()))
+    if !saved::path(state_dir).exists() {
+        remove_leftover(state_dir)?;
+    }
+    saved::save(state_dir, &Table::from_view(view.clone()))
+}
+
+/// The newest agreed table on disk: the view and the last transitions.
+///
+/// # Errors
+/// No table, or a damaged one.
+pub fn saved_table(state_dir: &Path) -> Result<Table, Error> {
+    saved::load(state_dir)
 }
 
 /// The newest agreed view on disk, for verbs that work without a daemon.
@@ -99,5 +134,5 @@ pub fn persist_joined(state_dir: &Path, view: &View) -> Result<(), Error> {
 /// # Errors
 /// No table, or a damaged one.
 pub fn saved_view(state_dir: &Path) -> Result<View, Error> {
-    Ok(saved::load(state_dir)?.committed)
+    Ok(saved::load(state_dir)?.view().clone())
 }

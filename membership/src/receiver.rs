@@ -2,7 +2,7 @@
 //! with the time, at least once in [`Timings::tick`](crate::Timings). It decides nothing.
 
 use crate::Error;
-use crate::clock::Clock;
+use crate::clock;
 use crate::core::Event;
 use crate::heartbeat::{HEARTBEAT_BYTES, Heartbeat};
 use crate::shell::{Inbox, Input};
@@ -27,7 +27,6 @@ pub(crate) struct Receiver {
     pub(crate) socket: UdpSocket,
     pub(crate) keys: Arc<Mutex<Vec<[u8; 32]>>>,
     pub(crate) cluster: String,
-    pub(crate) clock: Clock,
     pub(crate) tick: Duration,
     pub(crate) inbox: Inbox,
     pub(crate) stopping: Arc<AtomicBool>,
@@ -53,7 +52,7 @@ impl Receiver {
             // An interrupted wait is as good as one that ran out: the socket is read in any case.
             let _ = poll(&mut waiting, Some(&timeout));
             // The time before reading: what comes while we are kept from the processor after it is not overlooked.
-            let at = self.clock.now();
+            let at = clock::now();
             self.drain(&mut beats);
             let heard = Event::Heard { beats: std::mem::take(&mut beats), at };
             let told = self.inbox.try_send(Input::Event(heard));

@@ -2,45 +2,57 @@
 //!
 //! ```text
 //!  ssi-heartbeat --Heard--+
-//!  fabric links ----------+--> inbox --> core thread --> disk, fabric (tokio), watch of views
-//!  fabric requests -------+
+//!  fabric links ----------+                             +--> fabric (tokio), history, lease
+//!  fabric requests -------+--> inbox --> core thread ---+
+//!  ssi-clms-disk --Stored-+                             +--> ssi-clms-disk: log, table
 //! ```
 //!
-//! Invariant: effects are carried out in their order by one thread, and the disk is written before anything is said; if
-//! it cannot be written this node's membership ends, because it could break its word.
+//! Invariant: effects are carried out in their order by one thread, which waits for nothing but its inbox; if the log cannot
+//! be written this node's membership ends, because it could break its word.
 
-use crate::clock::Clock;
-use crate::core::{Config as CoreConfig, Core, Effect, Event, RequestId, Status};
+use crate::clock;
+use crate::core::{Config as CoreConfig, Core, Effect, Event, OnDisk, RequestId, Status};
+use crate::fencing::{Guard, Plan, Wanted};
+use crate::history::History;
+use crate::joining::log_dir;
+use crate::keeping::{Keeper, Work};
+use crate::lease::{Lease, Lessor};
 use crate::receiver::{Receiver, prefer_this_thread};
 use crate::saved;
+use crate::table::Feed;
 use crate::talk::{Answer, Request};
 use crate::timings::Timings;
 use crate::wire::{Node, View};
-use crate::{Error, peers};
+use crate::{Error, links, peers};
 use base::NodeId;
 use bytes::Bytes;
-use fabric::{Endpoint, LinkEvent, Message, Peer, Priority, Role, service};
+use fabric::{Endpoint, Message, Peer, Priority, Role, service};
 use prost::Message as _;
+use replog::{Directory, Member, Recovered, Store};
 use std::collections::HashMap;
 use std::net::UdpSocket;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{self, RecvTimeoutError, SyncSender};
+use std::sync::mpsc::{self, RecvTimeoutError, Sender, SyncSender};
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::{oneshot, watch};
 
 /// Events that wait for the core.
 pub const INBOX_MAX: usize = 4_096;
 /// The deadline of one request between cores; they repeat what matters.
 const ASK_DEADLINE: Duration = Duration::from_millis(500);
+/// A snapshot of the table is made when the log behind the last one weighs so many bytes.
+const SNAPSHOT_AFTER_BYTES: usize = 1 << 20;
 
 /// What membership is told when it starts.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// This node's row as it should appear: its id, how it is reached, what it gives, and its present life.
     pub local: Node,
-    /// The directory that holds the file `table`.
+    /// The directory that holds the file `table` and the log's store `clms/`.
     pub state_dir: PathBuf,
     /// The cluster key, for heartbeats.
     pub key: [u8; 32],
@@ -48,6 +60,8 @@ pub struct Config {
     pub cluster: String,
     /// See [`Timings`].
     pub timings: Timings,
+    /// How nodes that are DOWN are fenced, when this node is master; empty: they are not.
+    pub fencing: Plan,
     /// Called first by each thread that detection depends on: to ask the kernel for a better place than nice -10, which
     /// they ask for themselves.
     pub on_thread_start: fn(),
@@ -79,7 +93,9 @@ pub(crate) struct Shared {
     pub(crate) local: Node,
     pub(crate) endpoint: Endpoint,
     pub(crate) inbox: Inbox,
-    pub(crate) views: watch::Receiver<Arc<View>>,
+    pub(crate) history: History,
+    pub(crate) lease: Lease,
+    pub(crate) over: watch::Receiver<bool>,
     pub(crate) ended: watch::Receiver<Option<Ended>>,
     pub(crate) stopping: Arc<AtomicBool>,
     pub(crate) leaving: AtomicBool,
@@ -102,61 +118,85 @@ impl Membership {
         endpoint: Endpoint,
         heartbeat_socket: UdpSocket,
     ) -> Result<crate::Handle, Error> {
-        let Config { mut local, state_dir, key, cluster, timings, on_thread_start } = config;
-        let register = saved::load(&state_dir)?;
+        let Config { local, state_dir, key, cluster, timings, fencing, on_thread_start } = config;
+        let table = saved::load(&state_dir)?;
         let id = local.node_id();
-        if register.accepted.node(id).is_none() {
+        if table.view().node(id).is_none() {
             return Err(Error::NotInTable(id));
         }
-        check_life(&register.committed, &local)?;
-        local.daemon = random_number();
-        let clock = Clock::start();
-        let first = Arc::new(register.committed.clone());
+        check_life(table.view(), &local)?;
+        let (store, log) = open_log(&log_dir(&state_dir), id)?;
+        let member = Member { node: id, disk: store.id() };
         let (inbox, events) = mpsc::sync_channel(INBOX_MAX);
-        let (view_out, views) = watch::channel(first.clone());
         let (ended_out, ended) = watch::channel(None);
+        let (over_out, over) = watch::channel(false);
+        let (lessor, lease) = Lease::new();
         let shared = Arc::new(Shared {
             local: local.clone(),
             endpoint: endpoint.clone(),
             inbox: inbox.clone(),
-            views,
+            history: History::new(table.clone()),
+            lease,
+            over,
             ended,
-            stopping: Arc::new(AtomicBool::new(false)),
+            stopping: Arc::default(),
             leaving: AtomicBool::new(false),
             data_up: AtomicBool::new(true),
             keys: Arc::new(Mutex::new(vec![key])),
         });
+        let start_error = |what| move |source| Error::Start { what, source };
+        let keeper = Keeper { store, me: member, state_dir, shared: shared.clone(), inbox: inbox.clone() };
+        let (orders, disk_thread) =
+            keeper.start(on_thread_start).map_err(start_error("the disk's thread"))?;
         let tick = timings.tick;
-        let core_config = CoreConfig { daemon: local.daemon, row: local, timings };
+        let core_config = CoreConfig {
+            row: local,
+            daemon: random_number(),
+            timings,
+            member,
+            fencing: !fencing.is_empty(),
+            snapshot_after_bytes: SNAPSHOT_AFTER_BYTES,
+        };
+        let disk = OnDisk { log, table };
+        peers::apply(&endpoint, id, None, disk.table.view());
         let runner = Runner {
-            core: Core::new(core_config, register, clock.now()),
-            clock,
+            core: Core::new(clock::now(), core_config, disk, random_number()),
             tick,
-            state_dir,
             shared: shared.clone(),
             runtime: tokio::runtime::Handle::current(),
             waiting: HashMap::new(),
             next_id: 0,
             data_up: true,
-            view_out,
+            orders,
+            guard: Guard::start(fencing, shared.history.watch(), inbox.clone()),
+            lessor,
             ended_out,
+            over_out,
         };
-        peers::apply(&endpoint, id, None, &first);
         endpoint.serve(service::MEMBERSHIP, Arc::new(crate::service::Desk::new(shared.clone())));
-        tokio::spawn(watch_links(endpoint, inbox.clone()));
-        let start_error = |what| move |source| Error::Start { what, source };
+        tokio::spawn(links::watch(endpoint, inbox.clone()));
         let (socket, stopping, keys) = (heartbeat_socket, shared.stopping.clone(), shared.keys.clone());
-        Receiver { socket, keys, cluster, clock, tick, inbox, stopping, on_thread_start }
+        Receiver { socket, keys, cluster, tick, inbox, stopping, on_thread_start }
             .start()
             .map_err(start_error("the heartbeat receiver"))?;
-        std::thread::Builder::new()
-            .name("ssi-membership".into())
-            .spawn(move || {
-                on_thread_start();
-                runner.run(&events);
-            })
-            .map_err(start_error("the membership thread"))?;
+        runner.launch(events, disk_thread, on_thread_start).map_err(start_error("the membership thread"))?;
         Ok(crate::Handle::new(shared))
+    }
+}
+
+/// Opens the store of the log. Every node has one: it may be asked to vote at any time.
+fn open_log(dir: &Path, node: NodeId) -> Result<(Store<Directory>, Recovered), Error> {
+    let open = || {
+        let file = dir.display().to_string();
+        let at = Directory::at(dir).map_err(|source| replog::Error::Disk { action: "open", file, source })?;
+        Store::open(at)
+    };
+    match open() {
+        Err(replog::Error::NoStore) => {
+            replog::create(dir, node, |_| None)?;
+            Ok(open()?)
+        }
+        opened => Ok(opened?),
     }
 }
 
@@ -170,92 +210,75 @@ fn check_life(view: &View, local: &Node) -> Result<(), Error> {
 }
 
 /// A number that differs between runs of a daemon; if the machine gives no randomness, the time does.
-fn random_number() -> u64 {
+pub(crate) fn random_number() -> u64 {
     getrandom::u64().unwrap_or_else(|_| {
         let since = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
         u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
     })
 }
 
-/// Tells the core of links to other `ssid`s, until the endpoint or the core is gone.
-async fn watch_links(endpoint: Endpoint, inbox: Inbox) {
-    let mut links = endpoint.links();
-    let mut missed = true;
-    loop {
-        if std::mem::take(&mut missed) {
-            for status in endpoint.status().peers {
-                if tell_link(&inbox, status.peer, status.connected).await.is_none() {
-                    return;
-                }
-            }
-        }
-        let told = match links.recv().await {
-            Ok(LinkEvent::Connected(peer)) => tell_link(&inbox, peer, true).await,
-            Ok(LinkEvent::Lost(peer)) => tell_link(&inbox, peer, false).await,
-            Err(tokio::sync::broadcast::error::RecvError::Lagged(_)) => {
-                missed = true;
-                Some(())
-            }
-            Err(tokio::sync::broadcast::error::RecvError::Closed) => None,
-        };
-        if told.is_none() {
-            return;
-        }
-    }
-}
-
-/// None once the core is gone. A link event must not be lost, so a full inbox is waited for.
-async fn tell_link(inbox: &Inbox, peer: Peer, linked: bool) -> Option<()> {
-    if peer.role != Role::Control {
-        return Some(());
-    }
-    match inbox.try_send(Input::Event(Event::Link { peer: peer.node, linked })) {
-        Ok(()) => Some(()),
-        Err(mpsc::TrySendError::Disconnected(_)) => None,
-        Err(mpsc::TrySendError::Full(input)) => {
-            let inbox = inbox.clone();
-            let sent = tokio::task::spawn_blocking(move || inbox.send(input).is_ok()).await;
-            sent.unwrap_or(false).then_some(())
-        }
-    }
-}
-
 /// The core's thread.
 struct Runner {
     core: Core,
-    clock: Clock,
     tick: Duration,
-    state_dir: PathBuf,
     shared: Arc<Shared>,
     runtime: tokio::runtime::Handle,
     waiting: HashMap<RequestId, oneshot::Sender<Answer>>,
     next_id: u64,
     data_up: bool,
-    view_out: watch::Sender<Arc<View>>,
+    orders: Sender<Work>,
+    guard: UnboundedSender<Wanted>,
+    lessor: Lessor,
     ended_out: watch::Sender<Option<Ended>>,
+    over_out: watch::Sender<bool>,
 }
 
 impl Runner {
-    fn run(mut self, events: &mpsc::Receiver<Input>) {
+    /// Starts the core's thread.
+    fn launch(
+        self,
+        events: mpsc::Receiver<Input>,
+        disk_thread: JoinHandle<()>,
+        on_thread_start: fn(),
+    ) -> std::io::Result<()> {
+        let thread = std::thread::Builder::new().name("ssi-membership".into());
+        let started = thread.spawn(move || {
+            on_thread_start();
+            self.run(events, disk_thread);
+        });
+        started.map(drop)
+    }
+
+    fn run(mut self, events: mpsc::Receiver<Input>, disk_thread: JoinHandle<()>) {
         prefer_this_thread();
         let runtime = self.runtime.clone();
         let _inside = runtime.enter();
-        if let Err(error) = self.serve(events) {
-            tracing::error!("node {}: membership ends: {error}", self.shared.local.id);
-            self.ended_out.send_replace(Some(Ended::Failed(error.to_string())));
-        }
+        self.serve(&events);
+        self.lessor.set(None);
+        self.over_out.send_replace(true);
         self.shared.stopping.store(true, Ordering::Relaxed);
+        // Nobody must wait for room in the inbox while this thread waits for him.
+        drop(events);
+        let Runner { orders, ended_out, .. } = self;
+        drop(orders);
+        if disk_thread.join().is_err() {
+            tracing::error!("the thread of the table's disk has panicked");
+        }
+        // Whoever waits for the end finds the store closed.
+        drop(ended_out);
     }
 
     /// Runs until stopped. Everything that waits in the inbox is handled before the clock is looked at, so that after a
     /// pause nobody is judged by what has already arrived.
-    fn serve(&mut self, events: &mpsc::Receiver<Input>) -> Result<(), Error> {
+    fn serve(&mut self, events: &mpsc::Receiver<Input>) {
         let mut next_tick = Instant::now();
         while !self.shared.stopping.load(Ordering::Relaxed) {
-            match events.recv_timeout(next_tick.saturating_duration_since(Instant::now())) {
-                Ok(input) => self.take(input)?,
+            let due = self.core.next_deadline().map_or(Duration::MAX, |at| at.since(clock::now()));
+            let rest = next_tick.saturating_duration_since(Instant::now()).min(due);
+            match events.recv_timeout(rest) {
+                Ok(input) => self.take(input),
                 Err(RecvTimeoutError::Timeout) => {
-                    self.handle(Event::Tick)?;
+                    self.handle(Event::Tick { wall_ms: clock::wall_ms() });
                     next_tick = Instant::now() + self.tick;
                 }
                 Err(RecvTimeoutError::Disconnected) => break,
@@ -263,20 +286,18 @@ impl Runner {
             let data_up = self.shared.data_up.load(Ordering::Relaxed);
             if data_up != self.data_up {
                 self.data_up = data_up;
-                self.handle(Event::DataUp(data_up))?;
+                self.handle(Event::DataUp(data_up));
             }
         }
-        Ok(())
     }
 
-    fn take(&mut self, input: Input) -> Result<(), Error> {
+    fn take(&mut self, input: Input) {
         match input {
             Input::Event(event) => self.handle(event),
-            Input::Wake => Ok(()),
+            Input::Wake => {}
             Input::Status(reply) => {
                 // Whoever asked may have gone away.
-                let _ = reply.send(self.core.status(self.clock.now()));
-                Ok(())
+                let _ = reply.send(self.core.status(clock::now()));
             }
             Input::Request { from, request, reply } => {
                 self.next_id += 1;
@@ -287,11 +308,14 @@ impl Runner {
         }
     }
 
-    fn handle(&mut self, event: Event) -> Result<(), Error> {
-        for effect in self.core.handle(self.clock.now(), event) {
+    fn handle(&mut self, event: Event) {
+        for effect in self.core.handle(clock::now(), event) {
             match effect {
-                Effect::Persist(register) => saved::save(&self.state_dir, &register)?,
-                Effect::Publish(view) => self.publish(view),
+                // If the disk's thread is gone it has said why in the inbox.
+                Effect::Store(order) => drop(self.orders.send(Work::Log(order))),
+                Effect::Log(envelope) => self.shared.send_log(&envelope),
+                Effect::Publish(feed) => self.publish(&feed),
+                Effect::Lease(until) => self.lessor.set(until),
                 Effect::Down { peer, down } => peers::set_down(&self.shared.endpoint, peer, down),
                 Effect::Reach(row) => peers::reach(&self.shared.endpoint, &row),
                 Effect::Ask { to, request } => self.ask(to, &request),
@@ -301,24 +325,30 @@ impl Runner {
                         let _ = reply.send(answer);
                     }
                 }
+                // If its task is gone, so is the runtime.
+                Effect::Fence { node, life } => drop(self.guard.send(Wanted { node, life })),
                 Effect::Evicted(view) => self.end(view),
+                Effect::Failed(why) => {
+                    tracing::error!("node {}: membership ends: {why}", self.shared.local.id);
+                    self.ended_out.send_replace(Some(Ended::Failed(why)));
+                }
             }
         }
-        Ok(())
     }
 
-    fn publish(&mut self, view: View) {
-        let me = self.core.view().node(self.shared.local.node_id()).map(|row| row.state());
+    fn publish(&mut self, feed: &Feed) {
+        let before = self.shared.history.view();
+        let Some(view) = self.shared.history.take(feed) else { return };
+        let me = view.node(self.shared.local.node_id()).map(Node::state);
         tracing::info!(
             "node {}: view {} agreed, master {}, own state {me:?}",
             self.shared.local.id,
             view.epoch,
             view.master
         );
-        let view = Arc::new(view);
-        let before = self.view_out.borrow().clone();
         peers::apply(&self.shared.endpoint, self.shared.local.node_id(), Some(&before), &view);
-        self.view_out.send_replace(view);
+        // If the disk's thread is gone it has said why in the inbox.
+        drop(self.orders.send(Work::Table(Box::new(self.shared.history.table()))));
     }
 
     fn end(&mut self, view: View) {

@@ -1,195 +1,304 @@
-//! What may happen to the cluster table: pure transitions of a [`View`], one function each.
+//! The cluster table as a state machine: commands in, transitions out.
 //!
-//! Invariants: ids are given out upwards and never twice; a name is borne by one row; a life that is DOWN never
-//! comes back, only a later life of the same node does.
+//! ```text
+//!   Command --apply--> Outcome, and at most one Transition --advance--> the next View
+//!                      Feed (transitions, or a whole view) --take-----> the same View, elsewhere
+//! ```
+//!
+//! Invariants: a command that changes anything makes exactly one transition, whose number is one more than the last; one
+//! that changes nothing or is refused makes none. The same commands make the same table. The last [`HISTORY_MAX`]
+//! transitions are part of the table.
 
-use crate::wire::{Node, NodeState, View};
+pub mod rules;
+
+pub use rules::{NAME_BYTES_MAX, check_row, founded, join, leave, reborn, remove};
+
+use crate::command::{Act, Command, Outcome};
+use crate::transition::{ChangeKind, Transition};
+use crate::wire::{NodeState, View};
 use base::NodeId;
-use base::limits::NODES_MAX;
+use prost::Message;
+use std::collections::VecDeque;
+use std::sync::Arc;
 
-/// Nodes that vote about views; nodes beyond the first so many only follow.
-pub const VOTERS_MAX: usize = 7;
-/// Bytes of a node's name.
-pub const NAME_BYTES_MAX: usize = 63;
+/// Transitions that are remembered.
+pub const HISTORY_MAX: usize = 4_096;
+/// Transitions in one feed.
+pub const FEED_MAX: usize = 64;
 
-/// The nodes that vote: the first by id that have ever been UP (one that joined but never started cannot vote, and
-/// must not be waited for).
-pub fn voters(view: &View) -> Vec<NodeId> {
-    view.nodes.iter().filter(|node| node.incarnation > 0).take(VOTERS_MAX).map(Node::node_id).collect()
+/// The table.
+#[derive(Clone, Debug, PartialEq, Default)]
+pub struct Table {
+    view: View,
+    history: VecDeque<Arc<Transition>>,
 }
 
-/// The first view of a new cluster: `first` is node 1, and DOWN until its `ssid` says hello.
-pub fn founded(cluster: &str, first: &Node, pid_region: u32) -> View {
-    // Life 1 ended before it began: the node may vote, and its first real life is a later one.
-    let row = Node { id: 1, state: NodeState::Down as i32, incarnation: 1, ..first.clone() };
-    View {
-        epoch: 1,
-        cluster: cluster.into(),
-        master: 1,
-        nodes: vec![row],
-        pid_region,
-        mds: 1,
-        last_id: 1,
-        era: 1,
+/// What somebody lacks who knows less than another.
+#[derive(Clone, PartialEq, Message)]
+pub struct Feed {
+    /// The next transitions, in order.
+    #[prost(message, repeated, tag = "1")]
+    pub steps: Vec<Transition>,
+    /// The present view, where they reach too far back.
+    #[prost(message, optional, tag = "2")]
+    pub view: Option<View>,
+}
+
+/// [`Table`] as it rests.
+#[derive(Clone, PartialEq, Message)]
+struct Resting {
+    #[prost(message, optional, tag = "1")]
+    view: Option<View>,
+    #[prost(message, repeated, tag = "2")]
+    history: Vec<Transition>,
+}
+
+/// What a command does to a draft.
+struct Done {
+    kind: ChangeKind,
+    why: String,
+    node: u32,
+}
+
+impl Feed {
+    /// True if there is nothing in it.
+    pub fn is_empty(&self) -> bool {
+        self.steps.is_empty() && self.view.is_none()
     }
 }
 
-/// Puts a machine into the table, DOWN until it says hello. A known name keeps its id.
-///
-/// # Errors
-/// Why the machine cannot have what it asks for, as a sentence for its user.
-pub fn join(view: &mut View, wanted: &Node) -> Result<NodeId, String> {
-    check_row(wanted)?;
-    if let Some(other) =
-        view.nodes.iter().find(|n| n.name != wanted.name && n.is_alive() && clashes(n, wanted))
-    {
-        return Err(format!(
-            "node {} ({}) already has the address {}",
-            other.id, other.name, other.control_address
-        ));
+impl Table {
+    /// A table that begins with `view`; what led to it is not known.
+    pub fn from_view(view: View) -> Table {
+        Table { view, history: VecDeque::new() }
     }
-    if let Some(known) = view.nodes.iter_mut().find(|node| node.name == wanted.name) {
-        if known.is_alive() {
-            return Err(format!("the name {} is in use by node {}, which is alive", known.name, known.id));
+
+    /// The present view.
+    pub fn view(&self) -> &View {
+        &self.view
+    }
+
+    /// True before anything was founded.
+    pub fn is_empty(&self) -> bool {
+        self.view.epoch == 0
+    }
+
+    /// The number of the oldest transition that is remembered; one more than the epoch if there is none.
+    pub fn oldest(&self) -> u64 {
+        self.history.front().map_or(self.view.epoch.saturating_add(1), |step| step.number)
+    }
+
+    /// The transition `number`, if it is remembered.
+    pub fn transition(&self, number: u64) -> Option<&Arc<Transition>> {
+        let place = usize::try_from(number.checked_sub(self.oldest())?).ok()?;
+        self.history.get(place)
+    }
+
+    /// The transitions that are remembered, the oldest first.
+    pub fn transitions(&self) -> impl DoubleEndedIterator<Item = &Arc<Transition>> {
+        self.history.iter()
+    }
+
+    /// The view after transition `number`, if everything since is remembered.
+    pub fn view_at(&self, number: u64) -> Option<View> {
+        let mut view = self.view.clone();
+        for step in self.history.iter().rev() {
+            if view.epoch <= number || !view.retreat(step) {
+                break;
+            }
         }
-        let life = known.incarnation;
-        *known = Node { id: known.id, state: NodeState::Down as i32, incarnation: life, ..wanted.clone() };
-        return Ok(known.node_id());
+        (view.epoch == number).then_some(view)
     }
-    let highest = view.nodes.iter().map(|node| node.id).max().unwrap_or(0).max(view.last_id);
-    let id = NodeId(highest + 1);
-    if id > view.regions().node_max() || view.nodes.len() >= NODES_MAX {
-        let most = view.regions().node_max().0.min(NODES_MAX as u32);
-        return Err(format!(
-            "the cluster is full: with home regions of {} pids it has at most {most} nodes",
-            view.pid_region
-        ));
+
+    /// Carries out a command.
+    pub fn apply(&mut self, command: &Command) -> Outcome {
+        let mut draft = self.view.clone();
+        let done = match command.act.as_ref().map(|act| carry_out(&mut draft, act)) {
+            Some(Ok(done)) => done,
+            Some(Err(refused)) => return Outcome { refused, number: self.view.epoch, node: 0 },
+            None => return Outcome { refused: "nothing is wanted".into(), number: self.view.epoch, node: 0 },
+        };
+        if draft != self.view {
+            // A table that is founded again from what was last known goes on from there.
+            draft.epoch = if self.is_empty() { draft.epoch.max(1) } else { self.view.epoch + 1 };
+            let before = self.history.back().map_or(0, |step| step.at_ms);
+            let at_ms = command.at_ms.max(before);
+            let step = Transition::between(&self.view, &draft, done.kind, &done.why, done.node, at_ms);
+            self.view = draft;
+            self.remember(Arc::new(step));
+        }
+        Outcome { number: self.view.epoch, node: done.node, refused: String::new() }
     }
-    view.last_id = id.0;
-    view.nodes.push(Node { id: id.0, state: NodeState::Down as i32, incarnation: 0, ..wanted.clone() });
-    Ok(id)
+
+    /// Takes in what another knows; false if there was nothing new.
+    pub fn take(&mut self, feed: &Feed) -> bool {
+        let before = self.view.epoch;
+        for step in &feed.steps {
+            if self.view.advance(step) {
+                self.remember(Arc::new(step.clone()));
+            }
+        }
+        if let Some(view) = feed.view.as_ref().filter(|view| view.epoch > self.view.epoch) {
+            self.view = view.clone();
+            self.history.clear();
+        }
+        self.view.epoch > before
+    }
+
+    /// Takes in what another copy of this table has, and gives it as a feed.
+    pub fn catch_up(&mut self, newer: &Table) -> Option<Feed> {
+        let mut whole = Feed::default();
+        while self.view.epoch < newer.view.epoch {
+            let feed = newer.feed(self.view.epoch);
+            if !self.take(&feed) {
+                break;
+            }
+            whole.steps.extend(feed.steps);
+            whole.view = feed.view.or(whole.view);
+        }
+        (!whole.is_empty()).then_some(whole)
+    }
+
+    /// What somebody lacks who knows everything up to `after`; at most [`FEED_MAX`] steps of it.
+    pub fn feed(&self, after: u64) -> Feed {
+        if after >= self.view.epoch {
+            return Feed::default();
+        }
+        let first = after + 1;
+        if first < self.oldest() {
+            return Feed { steps: Vec::new(), view: Some(self.view.clone()) };
+        }
+        let skipped = usize::try_from(first - self.oldest()).unwrap_or(usize::MAX);
+        let steps = self.history.iter().skip(skipped).take(FEED_MAX);
+        Feed { steps: steps.map(|step| Transition::clone(step)).collect(), view: None }
+    }
+
+    fn remember(&mut self, step: Arc<Transition>) {
+        if self.history.len() >= HISTORY_MAX {
+            self.history.pop_front();
+        }
+        self.history.push_back(step);
+    }
+
+    /// The table as bytes, with at most `most` transitions.
+    pub fn encode(&self, most: usize) -> Vec<u8> {
+        let skipped = self.history.len().saturating_sub(most);
+        let history = self.history.iter().skip(skipped).map(|step| Transition::clone(step)).collect();
+        Resting { view: Some(self.view.clone()), history }.encode_to_vec()
+    }
+
+    /// The table from bytes.
+    ///
+    /// # Errors
+    /// What is wrong with them, as a sentence.
+    pub fn decode(bytes: &[u8]) -> Result<Table, String> {
+        let resting = Resting::decode(bytes).map_err(|error| error.to_string())?;
+        let view = resting.view.ok_or("it holds no view")?;
+        if resting.history.len() > HISTORY_MAX {
+            return Err(format!("{} transitions; the maximum is {HISTORY_MAX}", resting.history.len()));
+        }
+        let mut number = view.epoch;
+        for step in resting.history.iter().rev() {
+            if step.number != number || number == 0 {
+                return Err(format!("transition {} stands in the place of {number}", step.number));
+            }
+            number -= 1;
+        }
+        let history = resting.history.into_iter().map(Arc::new).collect();
+        Ok(Table { view, history })
+    }
 }
 
-/// Takes a node out of the table for good.
-///
-/// # Errors
-/// Why not, as a sentence.
-pub fn remove(view: &mut View, id: NodeId) -> Result<(), String> {
-    let node = view.node(id).ok_or_else(|| format!("there is no node {id}"))?;
-    if node.is_alive() {
-        return Err(format!(
-            "node {id} ({}) is {:?}: only a node that is DOWN can be removed",
-            node.name,
-            node.state()
-        ));
+/// Does to a draft what a command wants.
+fn carry_out(draft: &mut View, act: &Act) -> Result<Done, String> {
+    use ChangeKind as Kind;
+    use NodeState::{Down, Fenced, Stalled, Up};
+    let done = |kind, node: u32, why: &str| Ok(Done { kind, node, why: why.to_owned() });
+    if draft.epoch == 0 && !matches!(act, Act::Found(_)) {
+        return Err("there is no cluster yet".into());
     }
-    if id.0 == view.mds {
-        return Err(format!("node {id} ({}) holds the filesystem's metadata", node.name));
+    match act {
+        Act::Found(view) => {
+            if draft.epoch > 0 {
+                return Err("the cluster is founded already".into());
+            }
+            *draft = view.clone();
+            done(Kind::Founded, view.master, "")
+        }
+        Act::Join(row) => {
+            let node = rules::join(draft, row)?;
+            done(Kind::Joined, node.0, "")
+        }
+        Act::Rise(row) => {
+            rules::rise(draft, row)?;
+            done(Kind::Up, row.id, "")
+        }
+        Act::Stall(lives) => {
+            rules::set_states(draft, &lives.lives, &[Up], Stalled);
+            done(Kind::Stalled, 0, &lives.why)
+        }
+        Act::Recover(lives) => {
+            rules::set_states(draft, &lives.lives, &[Stalled], Up);
+            done(Kind::Recovered, 0, &lives.why)
+        }
+        Act::Down(lives) => {
+            rules::set_states(draft, &lives.lives, &[Up, Stalled], Down);
+            done(Kind::Down, 0, &lives.why)
+        }
+        Act::Fenced(fenced) => {
+            let life = fenced.life.unwrap_or_default();
+            if !fenced.done {
+                return Err(format!("node {} is not fenced: {}", life.node, fenced.said));
+            }
+            rules::set_states(draft, &[life], &[Down], Fenced);
+            done(Kind::Fenced, life.node, &fenced.said)
+        }
+        Act::Leave(life) => {
+            rules::set_states(draft, &[*life], &[Up, Stalled], Down);
+            done(Kind::Left, life.node, "")
+        }
+        act => settle(draft, act),
     }
-    view.nodes.retain(|node| node.id != id.0);
-    Ok(())
 }
 
-/// Ends a life at its own wish. A life that is over already stays over.
-pub fn leave(view: &mut View, id: NodeId, incarnation: u64) {
-    let row = view.nodes.iter_mut().find(|row| row.id == id.0 && row.incarnation == incarnation);
-    if let Some(row) = row {
-        row.state = NodeState::Down as i32;
+/// Does to a draft what a command wants that is not about a life.
+fn settle(draft: &mut View, act: &Act) -> Result<Done, String> {
+    use ChangeKind as Kind;
+    let done = |kind, node: u32, why: &str| Ok(Done { kind, node, why: why.to_owned() });
+    match act {
+        Act::Remove(node) => {
+            rules::remove(draft, NodeId(*node))?;
+            done(Kind::Removed, *node, "")
+        }
+        Act::Rename(rename) => {
+            rules::rename(draft, NodeId(rename.node), &rename.name)?;
+            done(Kind::Renamed, rename.node, "")
+        }
+        Act::Drain(drain) => {
+            rules::drain(draft, NodeId(drain.node), drain.drained)?;
+            done(if drain.drained { Kind::Drained } else { Kind::Undrained }, drain.node, "")
+        }
+        Act::Describe(describe) => {
+            let property = describe.property.clone().unwrap_or_default();
+            rules::describe(draft, NodeId(describe.node), &property)?;
+            done(Kind::Described, describe.node, &property.key)
+        }
+        Act::WantVoters(wanted) => {
+            rules::want_voters(draft, *wanted)?;
+            done(Kind::Setting, 0, "voters")
+        }
+        Act::Voters(voters) => {
+            draft.voters = voters.nodes.clone();
+            done(Kind::Voters, 0, "")
+        }
+        Act::Reign(node) => {
+            draft.master = *node;
+            done(Kind::Master, *node, "")
+        }
+        _ => Err("this is about a life".into()),
     }
-}
-
-/// The row of a node whose new life has said hello: UP, described as the node itself does.
-pub fn reborn(row: &Node, hello: &Node) -> Node {
-    Node { id: row.id, name: row.name.clone(), state: NodeState::Up as i32, ..hello.clone() }
-}
-
-fn clashes(one: &Node, other: &Node) -> bool {
-    one.control_address == other.control_address || one.data_address == other.data_address
-}
-
-/// Checks a row that a machine wants to have.
-///
-/// # Errors
-/// What is wrong with it, as a sentence.
-pub fn check_row(row: &Node) -> Result<(), String> {
-    let name = &row.name;
-    let letters = name.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c));
-    if name.is_empty() || name.len() > NAME_BYTES_MAX || !letters || name.starts_with('-') {
-        return Err(format!(
-            "{name:?} is no name for a node: letters, digits, '.', '_', '-', at most {NAME_BYTES_MAX}"
-        ));
-    }
-    if name.chars().all(|c| c.is_ascii_digit()) {
-        return Err(format!("{name:?} is no name for a node: it would be taken for a node's number"));
-    }
-    if row.control_addr().is_none() || row.data_addr().is_none() {
-        return Err(format!("{:?} or {:?} is no ip:port", row.control_address, row.data_address));
-    }
-    if row.cpus == 0 {
-        return Err("a node gives at least one core".into());
-    }
-    Ok(())
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn machine(name: &str, port: u16) -> Node {
-        Node {
-            name: name.into(),
-            control_address: format!("127.0.0.1:{port}"),
-            data_address: format!("127.0.0.1:{}", port + 1),
-            cpus: 2,
-            ..Node::default()
-        }
-    }
-
-    #[test]
-    fn ids_go_up_and_are_not_used_twice() {
-        let mut view = founded("blue", &machine("one", 10), 16_384);
-        assert_eq!(join(&mut view, &machine("two", 20)), Ok(NodeId(2)));
-        assert_eq!(join(&mut view, &machine("three", 30)), Ok(NodeId(3)));
-        remove(&mut view, NodeId(3)).unwrap();
-        assert_eq!(join(&mut view, &machine("four", 30)), Ok(NodeId(4)));
-    }
-
-    #[test]
-    fn a_name_keeps_its_id_and_cannot_be_taken_from_a_live_node() {
-        let mut view = founded("blue", &machine("one", 10), 16_384);
-        join(&mut view, &machine("two", 20)).unwrap();
-        assert_eq!(join(&mut view, &machine("two", 40)), Ok(NodeId(2)));
-        view.nodes[1].state = NodeState::Up as i32;
-        assert!(join(&mut view, &machine("two", 50)).unwrap_err().contains("in use by node 2"));
-        assert!(join(&mut view, &machine("other", 40)).unwrap_err().contains("already has the address"));
-        assert!(remove(&mut view, NodeId(2)).unwrap_err().contains("only a node that is DOWN"));
-    }
-
-    #[test]
-    fn a_full_cluster_says_so() {
-        let mut view = founded("blue", &machine("one", 10), 1 << 20);
-        join(&mut view, &machine("two", 20)).unwrap();
-        join(&mut view, &machine("three", 30)).unwrap();
-        assert!(join(&mut view, &machine("four", 40)).unwrap_err().contains("at most 3 nodes"));
-    }
-
-    #[test]
-    fn bad_rows_are_named() {
-        for (name, why) in [("", "no name"), ("12", "number"), ("a b", "no name"), ("-x", "no name")] {
-            assert!(check_row(&machine(name, 10)).unwrap_err().contains(why), "{name}");
-        }
-        assert!(check_row(&Node { control_address: "x".into(), ..machine("a", 1) }).is_err());
-        assert!(check_row(&Node { cpus: 0, ..machine("a", 1) }).is_err());
-    }
-
-    #[test]
-    fn only_nodes_that_have_lived_vote_and_at_most_seven() {
-        let mut view = founded("blue", &machine("one", 10), 16_384);
-        for n in 2..=9u16 {
-            join(&mut view, &machine(&format!("n{n}"), n * 10)).unwrap();
-        }
-        assert_eq!(voters(&view), [NodeId(1)]);
-        view.nodes.iter_mut().for_each(|node| node.incarnation = 5);
-        assert_eq!(voters(&view), (1..=7).map(NodeId).collect::<Vec<_>>());
-    }
-}
+#[path = "table/tests.rs"]
+mod tests;

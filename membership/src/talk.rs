@@ -3,7 +3,10 @@
 //! Every request says who speaks, which life of it, and the epoch it has. A life that was declared DOWN gets
 //! [`Say::Evicted`] as the answer to whatever it asks.
 
+use crate::command::{Command, Outcome};
+use crate::table::Feed;
 use crate::wire::{Node, View};
+use bytes::Bytes;
 
 /// A request.
 #[derive(Clone, PartialEq, prost::Message)]
@@ -18,68 +21,51 @@ pub struct Request {
     #[prost(uint64, tag = "3")]
     pub epoch: u64,
     /// What it wants.
-    #[prost(oneof = "Ask", tags = "4, 5, 6, 7, 8, 9, 10")]
+    #[prost(oneof = "Ask", tags = "4, 5, 6, 7, 8, 9")]
     pub ask: Option<Ask>,
 }
 
 /// What is wanted.
 #[derive(Clone, PartialEq, prost::Oneof)]
 pub enum Ask {
-    /// A voter wants to be master.
+    /// The master is there; this is new, and so long you may serve.
     #[prost(message, tag = "4")]
-    Canvass(Canvass),
-    /// The master is there, and proposes or has agreed.
-    #[prost(message, tag = "5")]
     Lead(Lead),
     /// A life of a known node wants to be in the view.
-    #[prost(message, tag = "6")]
+    #[prost(message, tag = "5")]
     Hello(Hello),
-    /// An unknown machine wants to be a node.
+    /// The table shall be changed.
+    #[prost(message, tag = "6")]
+    Change(Change),
+    /// Another node shall keep the log in the place of one that does.
     #[prost(message, tag = "7")]
-    Join(Join),
-    /// The sender ends its life in the cluster.
+    Replace(Replace),
+    /// What is new? (asked by `ssid --data` of its own `ssid`).
     #[prost(message, tag = "8")]
-    Leave(Leave),
-    /// A node that is DOWN shall be forgotten.
-    #[prost(message, tag = "9")]
-    Remove(Remove),
-    /// Tell me the next view (asked by `ssid --data` of its own `ssid`).
-    #[prost(message, tag = "10")]
     Newer(Newer),
-}
-
-/// Standing for election.
-#[derive(Clone, Copy, PartialEq, prost::Message)]
-pub struct Canvass {
-    /// The term that the candidate wants to be master of.
-    #[prost(uint64, tag = "1")]
-    pub term: u64,
-    /// True: only asking whether it could win; nobody's state changes.
-    #[prost(bool, tag = "2")]
-    pub trial: bool,
-    /// The term of the last view that the candidate accepted.
-    #[prost(uint64, tag = "3")]
-    pub accepted_term: u64,
-    /// The epoch of that view.
-    #[prost(uint64, tag = "4")]
-    pub accepted_epoch: u64,
+    /// A message of one voter's log to another's: `replog::wire`. It is not answered.
+    #[prost(bytes = "bytes", tag = "9")]
+    Log(Bytes),
 }
 
 /// The master's beat.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Lead {
-    /// The master's term.
+    /// The term in which it is master.
     #[prost(uint64, tag = "1")]
     pub term: u64,
-    /// The view it proposes or has agreed, for a node that has not accepted it yet.
-    #[prost(message, optional, tag = "2")]
-    pub view: Option<View>,
-    /// The voters of the view before `view`: until `view` is agreed a majority of them is needed too.
-    #[prost(uint32, repeated, tag = "3")]
-    pub base: Vec<u32>,
-    /// The newest epoch that is agreed.
-    #[prost(uint64, tag = "4")]
-    pub committed: u64,
+    /// The life of the node that it speaks to, as the table has it.
+    #[prost(uint64, tag = "2")]
+    pub life: u64,
+    /// What that node does not know yet, as far as the master knows.
+    #[prost(message, optional, tag = "3")]
+    pub feed: Option<Feed>,
+    /// `sent` of the newest answer that the master has of it; 0: none.
+    #[prost(fixed64, tag = "4")]
+    pub echo: u64,
+    /// For so long after `echo` it may serve, microseconds; 0: no longer than it knows already.
+    #[prost(uint64, tag = "5")]
+    pub grant_us: u64,
 }
 
 /// How a node is, by its own account.
@@ -104,40 +90,35 @@ pub struct Hello {
     pub condition: Option<Condition>,
 }
 
-/// A new machine.
+/// A change of the table.
 #[derive(Clone, PartialEq, prost::Message)]
-pub struct Join {
-    /// The row that it wants to have; the id is given by the cluster.
+pub struct Change {
+    /// What shall be; the time in it is the master's.
     #[prost(message, optional, tag = "1")]
-    pub row: Option<Node>,
+    pub command: Option<Command>,
+    /// A number of this request: one that is sent again bears the same, and is carried out once.
+    #[prost(fixed64, tag = "2")]
+    pub session: u64,
     /// True if another member passes it on to the one it thinks is master: it is not passed on again.
-    #[prost(bool, tag = "2")]
+    #[prost(bool, tag = "3")]
     pub forwarded: bool,
 }
 
-/// The end of the sender's life in the cluster.
+/// One voter for another.
 #[derive(Clone, Copy, PartialEq, prost::Message)]
-pub struct Leave {
-    /// The node that leaves.
+pub struct Replace {
+    /// The node that votes no more.
     #[prost(uint32, tag = "1")]
-    pub node: u32,
-    /// The life that ends.
-    #[prost(uint64, tag = "2")]
-    pub incarnation: u64,
+    pub old: u32,
+    /// The node that takes its place.
+    #[prost(uint32, tag = "2")]
+    pub new: u32,
 }
 
-/// Forgetting a node.
-#[derive(Clone, Copy, PartialEq, prost::Message)]
-pub struct Remove {
-    /// Which.
-    #[prost(uint32, tag = "1")]
-    pub node: u32,
-}
-
-/// Waiting for a view.
+/// Waiting for what is new.
 #[derive(Clone, Copy, PartialEq, prost::Message)]
 pub struct Newer {
-    /// Newer than this epoch.
+    /// Everything up to this epoch is known.
     #[prost(uint64, tag = "1")]
     pub than: u64,
 }
@@ -146,63 +127,46 @@ pub struct Newer {
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Answer {
     /// What is answered.
-    #[prost(oneof = "Say", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9")]
+    #[prost(oneof = "Say", tags = "1, 2, 3, 4, 5, 6, 7, 8")]
     pub say: Option<Say>,
 }
 
 /// What is answered.
 #[derive(Clone, PartialEq, prost::Oneof)]
 pub enum Say {
-    /// To [`Ask::Canvass`].
-    #[prost(message, tag = "1")]
-    Voted(Voted),
     /// To [`Ask::Lead`].
-    #[prost(message, tag = "2")]
+    #[prost(message, tag = "1")]
     Followed(Followed),
     /// The sender's life was declared DOWN (or removed) in this view.
-    #[prost(message, tag = "3")]
+    #[prost(message, tag = "2")]
     Evicted(View),
-    /// To [`Ask::Join`]: the node is in the view.
-    #[prost(message, tag = "4")]
-    Joined(Joined),
-    /// It is so.
-    #[prost(message, tag = "5")]
-    Done(()),
+    /// To [`Ask::Change`] and [`Ask::Replace`]: it is agreed.
+    #[prost(message, tag = "3")]
+    Decided(Decided),
     /// It will not be done, and why.
-    #[prost(string, tag = "6")]
+    #[prost(string, tag = "4")]
     Refused(String),
-    /// Only the master can decide that; its number, 0 if there is none now.
-    #[prost(uint32, tag = "7")]
+    /// Only the master can decide that; its number, 0 if there is none now. Or it may have been decided: ask again.
+    #[prost(uint32, tag = "5")]
     NotMaster(u32),
-    /// To [`Ask::Hello`]: heard; the master's number, 0 if there is none now.
-    #[prost(uint32, tag = "8")]
-    Noted(u32),
+    /// To [`Ask::Hello`]: heard.
+    #[prost(message, tag = "6")]
+    Noted(Noted),
     /// To [`Ask::Newer`].
-    #[prost(message, tag = "9")]
-    Current(View),
+    #[prost(message, tag = "7")]
+    News(Feed),
+    /// To [`Ask::Log`]: nothing.
+    #[prost(message, tag = "8")]
+    Nothing(()),
 }
 
-/// A vote.
-#[derive(Clone, Copy, PartialEq, prost::Message)]
-pub struct Voted {
-    /// The term voted in; the voter's own if that is larger.
-    #[prost(uint64, tag = "1")]
-    pub term: u64,
-    /// It was a trial.
-    #[prost(bool, tag = "2")]
-    pub trial: bool,
-    /// Yes or no.
-    #[prost(bool, tag = "3")]
-    pub granted: bool,
-}
-
-/// What a follower has.
-#[derive(Clone, Copy, PartialEq, prost::Message)]
+/// What a node has, and how it is.
+#[derive(Clone, PartialEq, prost::Message)]
 pub struct Followed {
-    /// The follower's term.
+    /// The newest term of a master that it knows.
     #[prost(uint64, tag = "1")]
     pub term: u64,
-    /// The epoch that it has accepted in this term, 0 if none.
+    /// The epoch that it knows.
     #[prost(uint64, tag = "2")]
     pub epoch: u64,
     /// Which life of it answers.
@@ -211,15 +175,35 @@ pub struct Followed {
     /// How it is.
     #[prost(message, optional, tag = "4")]
     pub condition: Option<Condition>,
+    /// When it answers, by its own clock.
+    #[prost(fixed64, tag = "5")]
+    pub sent: u64,
+    /// The identity of the disk on which it would keep the log: the lower half.
+    #[prost(fixed64, tag = "6")]
+    pub disk_low: u64,
+    /// And the upper.
+    #[prost(fixed64, tag = "7")]
+    pub disk_high: u64,
 }
 
-/// A new node's number and the view that holds it.
+/// Heard.
 #[derive(Clone, PartialEq, prost::Message)]
-pub struct Joined {
-    /// The number.
+pub struct Noted {
+    /// The master's number, 0 if there is none now.
     #[prost(uint32, tag = "1")]
-    pub node: u32,
-    /// The agreed view.
+    pub master: u32,
+    /// What the sender does not know yet.
+    #[prost(message, optional, tag = "2")]
+    pub feed: Option<Feed>,
+}
+
+/// What was agreed.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Decided {
+    /// What came of it.
+    #[prost(message, optional, tag = "1")]
+    pub outcome: Option<Outcome>,
+    /// For one that joins: the view.
     #[prost(message, optional, tag = "2")]
     pub view: Option<View>,
 }
@@ -228,5 +212,24 @@ impl Say {
     /// The answer that says this.
     pub fn answer(self) -> Answer {
         Answer { say: Some(self) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use prost::Message;
+
+    proptest! {
+        #[test]
+        fn garbage_is_an_error_or_a_message(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+            if let Ok(request) = Request::decode(&bytes[..]) {
+                prop_assert_eq!(Request::decode(&request.encode_to_vec()[..]).unwrap(), request);
+            }
+            if let Ok(answer) = Answer::decode(&bytes[..]) {
+                prop_assert_eq!(Answer::decode(&answer.encode_to_vec()[..]).unwrap(), answer);
+            }
+        }
     }
 }

@@ -50,9 +50,23 @@ pub struct Node {
     /// The life of the node that this row speaks of.
     #[prost(uint64, tag = "10")]
     pub incarnation: u64,
-    /// The run of `ssid` in it that was last heard of: another number after each restart; 0 before the first.
-    #[prost(fixed64, tag = "20")]
-    pub daemon: u64,
+    /// Nothing new shall be placed on it.
+    #[prost(bool, tag = "11")]
+    pub drained: bool,
+    /// What its owner has written down about it, by key.
+    #[prost(message, repeated, tag = "12")]
+    pub info: Vec<Property>,
+}
+
+/// One thing that is written down about a node.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Property {
+    /// Under which name.
+    #[prost(string, tag = "1")]
+    pub key: String,
+    /// What.
+    #[prost(string, tag = "2")]
+    pub value: String,
 }
 
 impl Node {
@@ -106,27 +120,18 @@ pub struct View {
     /// The largest id ever given out: ids are not used twice, also not after a removal.
     #[prost(uint32, tag = "7")]
     pub last_id: u32,
-    /// The number of the last view in which a life of a node, or a run of its `ssid`, began or ended: who misses views still knows since when
-    /// those who live do.
-    #[prost(uint64, tag = "20")]
-    pub era: u64,
+    /// The nodes that keep the log of the table, by id; empty before the first of them has said so.
+    #[prost(uint32, repeated, tag = "8")]
+    pub voters: Vec<u32>,
+    /// How many of them there shall be: 1, 3, 5 or 7.
+    #[prost(uint32, tag = "9")]
+    pub voters_wanted: u32,
 }
 
 impl View {
     /// The number of this view.
     pub fn epoch(&self) -> Epoch {
         Epoch(self.epoch)
-    }
-
-    /// The number of the last view in which a life, or a run of an `ssid`, began or ended.
-    pub fn era(&self) -> Epoch {
-        Epoch(self.era)
-    }
-
-    /// Who lives in this view: node, life, run of its `ssid`.
-    pub fn lives(&self) -> impl Iterator<Item = (NodeId, Incarnation, u64)> + '_ {
-        let alive = self.nodes.iter().filter(|node| node.is_alive());
-        alive.map(|node| (node.node_id(), node.incarnation(), node.daemon))
     }
 
     /// The row of `id`.

@@ -2,6 +2,8 @@
 
 use base::{Incarnation, NodeId};
 use fabric::{ClusterKey, Endpoint, Peer, Role};
+use membership::fencing::device::ANY;
+use membership::fencing::{Action, Device, Plan};
 use membership::{Config, Ended, Error, Handle, Heartbeat, Membership, Node, NodeState, Timings, View};
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::Path;
@@ -30,6 +32,7 @@ impl Running {
     async fn kill(self) {
         self.supervisor.abort();
         self.handle.stop();
+        self.handle.ended().await;
         self.endpoint.close().await;
     }
 }
@@ -52,7 +55,7 @@ fn row(id: u32, incarnation: u64, control: SocketAddr, data: SocketAddr) -> Node
         speed: 100,
         state: NodeState::Up as i32,
         incarnation,
-        daemon: 0,
+        ..Node::default()
     }
 }
 
@@ -70,6 +73,18 @@ async fn beat(beat: Heartbeat, watchers: Watchers) {
 
 /// Starts a life of node `id` that has its table in `dir`; makes the cluster (node 1) or joins it by `seed` before.
 async fn start(id: u32, life: u64, dir: &Path, seed: Option<SocketAddr>, watchers: &Watchers) -> Running {
+    start_with(Plan::new(), id, life, dir, seed, watchers).await
+}
+
+/// The same, with a plan for those who are DOWN.
+async fn start_with(
+    fencing: Plan,
+    id: u32,
+    life: u64,
+    dir: &Path,
+    seed: Option<SocketAddr>,
+    watchers: &Watchers,
+) -> Running {
     let endpoint = endpoint(id, Role::Control).await;
     let heartbeats = UdpSocket::bind(LOCALHOST).unwrap();
     let local = row(id, life, endpoint.address(), heartbeats.local_addr().unwrap());
@@ -92,6 +107,7 @@ async fn start(id: u32, life: u64, dir: &Path, seed: Option<SocketAddr>, watcher
         key: KEY,
         cluster: CLUSTER.into(),
         timings: Timings::default(),
+        fencing,
         on_thread_start: || {},
     };
     let handle = Membership::start(config, endpoint.clone(), heartbeats).unwrap();
@@ -154,6 +170,7 @@ async fn three_nodes_join_lose_one_and_get_it_back() {
     assert_eq!(view.await.nodes[2].control_address, three.endpoint.address().to_string());
 
     // The master's end moves the mastership.
+    assert!(three.handle.lease().wait().await);
     let status = three.handle.status().await.unwrap();
     assert!(status.quorum && status.master == Some(NodeId(1)), "{status:?}");
     one.kill().await;
@@ -214,6 +231,7 @@ async fn starting_without_a_table_or_twice_is_a_clear_error() {
         key: KEY,
         cluster: CLUSTER.into(),
         timings: Timings::default(),
+        fencing: Default::default(),
         on_thread_start: || {},
     };
     let socket = UdpSocket::bind(LOCALHOST).unwrap();
@@ -223,4 +241,114 @@ async fn starting_without_a_table_or_twice_is_a_clear_error() {
     let error = membership::init_table(dir.path(), CLUSTER, local, 16_384).unwrap_err().to_string();
     assert!(error.contains("in a cluster already"), "{error}");
     endpoint.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_waits_for_transitions_sees_each_once_and_the_lease_ends_with_the_quorum() {
+    let dirs: Vec<TempDir> = (0..3).map(|_| tempfile::tempdir().unwrap()).collect();
+    let watchers = Watchers::default();
+    let one = start(1, 10, dirs[0].path(), None, &watchers).await;
+    let seed = one.endpoint.address();
+    let mut early = one.handle.transitions(one.handle.view().epoch());
+    let two = start(2, 10, dirs[1].path(), Some(seed), &watchers).await;
+    let three = start(3, 10, dirs[2].path(), Some(seed), &watchers).await;
+    let voters = |view: &Arc<View>| states(view) == [NodeState::Up; 3] && view.voters == [1, 2, 3];
+    for node in [&one, &two, &three] {
+        wait_for(&node.handle, "three voters", voters).await;
+        assert!(tokio::time::timeout(PATIENCE, node.handle.lease().wait()).await.unwrap());
+    }
+    two.handle.rename(NodeId(3), "trois").await.unwrap();
+    two.handle.drain(NodeId(3), true).await.unwrap();
+    three.handle.set_info(NodeId(1), "rack", "7").await.unwrap();
+    assert!(matches!(one.handle.set_voters(4).await, Err(Error::Refused(_))));
+    assert!(matches!(two.handle.replace_voter(NodeId(3), NodeId(2)).await, Err(Error::Refused(_))));
+    let last = wait_for(&one.handle, "described", |view| !view.nodes[0].info.is_empty()).await;
+    assert!(last.nodes[2].drained && last.nodes[2].name == "trois");
+    let mut number = early.seen().0;
+    while number < last.epoch {
+        let step = early.next().await.unwrap();
+        assert_eq!((step.0.number, step.1.epoch), (number + 1, number + 1));
+        number += 1;
+    }
+    // From another node, and from far back: the same steps.
+    wait_for(&two.handle, "as far", |view| view.epoch >= last.epoch).await;
+    let (mut here, mut there) =
+        (one.handle.transitions(base::Epoch(1)), two.handle.transitions(base::Epoch(last.epoch - 3)));
+    let first = there.next().await.unwrap();
+    loop {
+        let step = here.next().await.unwrap();
+        if step.0.number == first.0.number {
+            assert_eq!(step, first);
+            break;
+        }
+    }
+    // Two of three are gone: the third may not serve, and says so.
+    let mut lease = one.handle.lease();
+    assert!(lease.is_held());
+    two.kill().await;
+    three.kill().await;
+    while tokio::time::timeout(PATIENCE, lease.changed()).await.unwrap() != Some(false) {}
+    assert!(!lease.is_held() && !one.handle.status().await.unwrap().quorum);
+    one.kill().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_whole_cluster_comes_back_from_its_disks() {
+    let dirs: Vec<TempDir> = (0..3).map(|_| tempfile::tempdir().unwrap()).collect();
+    let mut epoch = 0;
+    for life in [10, 11] {
+        let watchers = Watchers::default();
+        let one = start(1, life, dirs[0].path(), None, &watchers).await;
+        let seed = (life == 10).then(|| one.endpoint.address());
+        let two = start(2, life, dirs[1].path(), seed, &watchers).await;
+        let three = start(3, life, dirs[2].path(), seed, &watchers).await;
+        // Where the others are now they can only hear from one another: addresses are as good as fixed in earnest.
+        for (node, other) in
+            [(&one, &two), (&one, &three), (&two, &one), (&two, &three), (&three, &one), (&three, &two)]
+        {
+            node.endpoint.set_address(other.endpoint.local(), other.endpoint.address());
+        }
+        let up = |view: &Arc<View>| {
+            states(view) == [NodeState::Up; 3]
+                && view.voters.len() == 3
+                && view.nodes.iter().all(|row| row.incarnation == life)
+        };
+        for node in [&one, &two, &three] {
+            let view = wait_for(&node.handle, "all up in this life", up).await;
+            assert!(view.epoch > epoch);
+        }
+        epoch = one.handle.view().epoch;
+        for node in [one, two, three] {
+            node.kill().await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_is_down_is_fenced_by_its_agent() {
+    let dirs: Vec<TempDir> = (0..2).map(|_| tempfile::tempdir().unwrap()).collect();
+    let said = dirs[0].path().join("said");
+    let agent = dirs[0].path().join("agent");
+    std::fs::write(&agent, format!("#!/bin/sh\ncat > {}\n", said.display())).unwrap();
+    std::fs::set_permissions(&agent, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let device = Device {
+        agent,
+        action: Action::Off,
+        timeout: Duration::from_secs(10),
+        retries: 1,
+        parameters: Default::default(),
+    };
+    let watchers = Watchers::default();
+    let plan: Plan = [(ANY.into(), vec![vec![device]])].into();
+    let one = start_with(plan, 1, 10, dirs[0].path(), None, &watchers).await;
+    let two = start(2, 10, dirs[1].path(), Some(one.endpoint.address()), &watchers).await;
+    wait_for(&one.handle, "both up", |view| states(view) == [NodeState::Up; 2]).await;
+    two.kill().await;
+    let fenced = [NodeState::Up, NodeState::Fenced];
+    wait_for(&one.handle, "two fenced", |view| states(view) == fenced).await;
+    assert_eq!(std::fs::read_to_string(said).unwrap(), "plug=node2\nnodename=node2\naction=off\n");
+    let two = start(2, 11, dirs[1].path(), None, &watchers).await;
+    wait_for(&one.handle, "two back", |view| states(view) == [NodeState::Up; 2]).await;
+    one.kill().await;
+    two.kill().await;
 }

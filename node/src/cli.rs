@@ -10,7 +10,8 @@ use std::path::PathBuf;
 #[command(name = "ssi", version, max_term_width = 100)]
 #[command(
     after_help = "The commands onnode, onall, fastnode, fast, loads, where_pid, localview and ssirun also work by \
-their own names inside the cluster (`ssi shell` enters it)."
+their own names inside the cluster (`ssi shell` enters it), and so do cluster_name, cluster_membership, cluster_transition, \
+cluster_detailedtransition, clusternode_num, clusternode_avail, clusternode_info and clusternode_setinfo, the commands of OpenSSI."
 )]
 pub struct Cli {
     /// Directory of a local cluster, or state directory of a node [default: the view we are in, /tmp/ssi-<uid>].
@@ -45,10 +46,15 @@ pub enum Verb {
     Ssirun(verb::ssirun::Ssirun),
     /// Open a shell, or run a command, inside the cluster on one node.
     Shell(verb::shell::Shell),
-    /// Make, start and end clusters.
-    #[command(subcommand)]
+    /// Show how the cluster is; make, start and end clusters.
     Cluster(verb::cluster::Cluster),
-    /// Join a machine to a cluster; start and stop its node.
+    /// List what changed in the cluster, and go on with what happens.
+    Transitions(verb::transitions::Transitions),
+    /// Let one more machine join: make a token and print the command.
+    Addnode(verb::membership::Addnode),
+    /// Take a node out of the cluster for good.
+    Rmnode(verb::membership::Rmnode),
+    /// Join a machine to a cluster; start, stop, drain, name its node.
     #[command(subcommand)]
     Node(verb::node::Node),
     /// The parallel filesystem: layouts and space.
@@ -64,7 +70,31 @@ pub enum Verb {
     /// Check a configuration file.
     #[command(subcommand)]
     Config(verb::config::Config),
-    /// Write the man pages of every command into a directory.
+    /// Print the cluster's name.
+    #[command(name = "cluster_name", hide = true)]
+    ClusterName(verb::api::ClusterName),
+    /// Print the numbers of the nodes that are UP.
+    #[command(name = "cluster_membership", hide = true)]
+    ClusterMembership(verb::api::ClusterMembership),
+    /// Print the next transition by which a node becomes UP or no longer is.
+    #[command(name = "cluster_transition", hide = true)]
+    ClusterTransition(verb::api::ClusterTransition),
+    /// Print any transition, in relation to another.
+    #[command(name = "cluster_detailedtransition", hide = true)]
+    ClusterDetailedtransition(verb::api::ClusterDetailedtransition),
+    /// Print the number of this node.
+    #[command(name = "clusternode_num", hide = true)]
+    ClusternodeNum(verb::api::ClusternodeNum),
+    /// Print whether a node is UP.
+    #[command(name = "clusternode_avail", hide = true)]
+    ClusternodeAvail(verb::api::ClusternodeAvail),
+    /// Print what there is to know of a node.
+    #[command(name = "clusternode_info", hide = true)]
+    ClusternodeInfo(verb::api::ClusternodeInfo),
+    /// Ask for another state of a node.
+    #[command(name = "clusternode_setinfo", hide = true)]
+    ClusternodeSetinfo(verb::api::ClusternodeSetinfo),
+    /// Write the man pages of every command and of libssi into a directory.
     Man(Man),
     /// Print the completion script for a shell.
     Completion(Completion),
@@ -94,8 +124,24 @@ pub struct Completion {
 const DIR_VARIABLE: &str = "SSI_DIR";
 
 /// Names under which the binary acts as one verb.
-pub const COMMANDS: [&str; 8] =
-    ["onnode", "onall", "fastnode", "fast", "loads", "where_pid", "localview", "ssirun"];
+pub const COMMANDS: [&str; 16] = [
+    "onnode",
+    "onall",
+    "fastnode",
+    "fast",
+    "loads",
+    "where_pid",
+    "localview",
+    "ssirun",
+    "cluster_name",
+    "cluster_membership",
+    "cluster_transition",
+    "cluster_detailedtransition",
+    "clusternode_num",
+    "clusternode_avail",
+    "clusternode_info",
+    "clusternode_setinfo",
+];
 
 /// `ssirun`'s flags as mpiexec's users write them: one dash.
 const MPI_FLAGS: [&str; 9] =
@@ -158,6 +204,17 @@ impl Cli {
             Verb::Ssirun(verb) => verb.run(dir),
             Verb::Shell(verb) => verb.run(dir),
             Verb::Cluster(verb) => verb.run(dir),
+            Verb::Transitions(verb) => verb.run(dir),
+            Verb::Addnode(verb) => verb.run(dir),
+            Verb::Rmnode(verb) => verb.run(dir),
+            Verb::ClusterName(verb) => verb.run(dir),
+            Verb::ClusterMembership(verb) => verb.run(dir),
+            Verb::ClusterTransition(verb) => verb.run(dir),
+            Verb::ClusterDetailedtransition(verb) => verb.run(dir),
+            Verb::ClusternodeNum(verb) => verb.run(dir),
+            Verb::ClusternodeAvail(verb) => verb.run(dir),
+            Verb::ClusternodeInfo(verb) => verb.run(dir),
+            Verb::ClusternodeSetinfo(verb) => verb.run(dir),
             Verb::Node(verb) => verb.run(dir),
             Verb::Fs(verb) => verb.run(dir),
             Verb::Fabric(verb) => verb.run(dir),
@@ -175,10 +232,22 @@ impl Cli {
 impl Verb {
     /// True for verbs that ask and print, and hold nothing that must be put in order at the end.
     fn only_prints(&self) -> bool {
-        use Verb::{Completion, Config, Fabric, Fastnode, Fs, Loads, Locks, Nodes, WherePid};
+        use Verb::{
+            ClusterDetailedtransition, ClusterMembership, ClusterName, ClusterTransition, ClusternodeAvail,
+            ClusternodeInfo, ClusternodeNum, Completion, Config, Fabric, Fastnode, Fs, Loads, Locks, Nodes,
+            Transitions, WherePid,
+        };
         matches!(
             self,
             Nodes(_)
+                | ClusterDetailedtransition(_)
+                | ClusterMembership(_)
+                | ClusterName(_)
+                | ClusterTransition(_)
+                | ClusternodeAvail(_)
+                | ClusternodeInfo(_)
+                | ClusternodeNum(_)
+                | Transitions(_)
                 | Loads(_)
                 | Locks(_)
                 | Fastnode(_)
@@ -199,6 +268,7 @@ impl Man {
         for command in own_names() {
             clap_mangen::Man::new(command).generate_to(&self.directory).map_err(failed())?;
         }
+        verb::manual::write(&self.directory).map_err(failed())?;
         Ok(0)
     }
 }

@@ -1,8 +1,10 @@
 //! A node's configuration: `node.toml` in its state directory, every key with its unit and default.
 
+mod fences;
 mod keys;
 mod links;
 
+pub use fences::{Fence, FenceAction, WatchdogConfig, plan as fence_plan};
 pub use keys::{KeyRing, Step};
 pub use links::{Provider, RAILS_MAX, Security, all_providers};
 
@@ -16,9 +18,6 @@ use std::path::{Path, PathBuf};
 pub const PORT: u16 = 7100;
 /// Ids in each home region unless the cluster was made with another size.
 pub const PID_REGION: u32 = 16_384;
-
-/// The lock manager's socket in the run directory, which programs in the view look for.
-pub const LOCK_SOCKET: &str = "dlm.sock";
 
 /// What `node.toml` says.
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
@@ -71,6 +70,14 @@ pub struct NodeConfig {
     /// the state directory.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shm_dir: Option<PathBuf>,
+    /// A device that resets this machine when its node has lost its lease and cannot end what it served. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub watchdog: Option<WatchdogConfig>,
+    /// Devices that cut other nodes off when they are DOWN: one table for each device of each node. The CLMS master goes by its own
+    /// file, so write them into that of each voter. Passwords may stand here: then the file must be readable by its owner alone.
+    /// Default: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fence: Vec<Fence>,
 }
 
 fn default_port() -> u16 {
@@ -152,6 +159,7 @@ impl NodeConfig {
         if !self.mount.is_absolute() || self.mount.parent() != Some(Path::new("/")) {
             return wrong(format!("mount = {:?}: a directory directly below / is needed", self.mount));
         }
+        fences::check(&self.fence, self.watchdog.as_ref())?;
         self.check_links()
     }
 }
@@ -183,7 +191,7 @@ impl StateDir {
     }
     /// The socket of the lock manager, for the programs of the node.
     pub fn lock_socket(&self) -> PathBuf {
-        self.run_dir().join(LOCK_SOCKET)
+        self.run_dir().join(admin::LOCK_SOCKET)
     }
     /// The socket of ssi-init, mode 0600.
     pub fn init_socket(&self) -> PathBuf {

@@ -1,13 +1,16 @@
 //! The daemons of a node: `ssid` ([`control`]) and `ssid --data` ([`data`]), and how ssi-init is set up for them.
 
+mod changes;
 pub mod control;
 pub mod data;
 mod desk;
+mod history;
 mod keyholder;
 mod locks;
 pub mod membership;
 mod rekeying;
 mod report;
+mod table;
 mod views;
 
 use crate::config::{NodeConfig, StateDir};

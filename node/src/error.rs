@@ -16,14 +16,9 @@ pub enum Error {
         /// Why.
         source: std::io::Error,
     },
-    /// The daemon does not answer.
-    #[error("no ssid answers at {}: {source} (is the node started? `ssi node start`, `ssi cluster up`)", path.display())]
-    NoDaemon {
-        /// The admin socket.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
+    /// Asking a daemon.
+    #[error(transparent)]
+    Admin(#[from] admin::Error),
     /// A step of starting or stopping.
     #[error("{what}: {source}")]
     Step {
@@ -35,14 +30,6 @@ pub enum Error {
     /// Said by the daemon or by one of the crates below.
     #[error("{0}")]
     Said(String),
-    /// A frame that makes no sense.
-    #[error("the other end of {what} does not speak our protocol: {source}")]
-    Frame {
-        /// Which conversation.
-        what: &'static str,
-        /// Why.
-        source: base::FrameError,
-    },
 }
 
 impl Error {

@@ -13,5 +13,6 @@ pub mod keeper;
 pub mod local;
 pub mod sys;
 pub mod verb;
+pub mod watchdog;
 
 pub use error::Error;

@@ -55,10 +55,7 @@ pub struct Running {
     pub plan: Plan,
 }
 
-/// Where a local cluster keeps its state unless told: one for each user.
-pub fn default_dir() -> PathBuf {
-    PathBuf::from(format!("/tmp/ssi-{}", rustix::process::geteuid().as_raw()))
-}
+pub use admin::default_local_dir as default_dir;
 
 /// The name of node `k`.
 pub fn node_name(k: u32) -> String {

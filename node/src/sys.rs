@@ -147,3 +147,26 @@ impl AsRawFd for Signals {
         self.fd.as_raw_fd()
     }
 }
+
+/// Asks a watchdog device (Linux's watchdog interface, WDIOC_SETTIMEOUT) to reset the machine after `seconds` without food; what it
+/// grants.
+///
+/// # Errors
+/// As ioctl(2): the device has a fixed timeout, or is none.
+pub fn set_watchdog_timeout(device: impl AsFd, seconds: i32) -> io::Result<i32> {
+    const SET_TIMEOUT: rustix::ioctl::Opcode = rustix::ioctl::opcode::read_write::<i32>(b'W', 6);
+    let mut granted = seconds;
+    // SAFETY: the request reads and writes one int, which `granted` is and which outlives the call.
+    unsafe { rustix::ioctl::ioctl(device, rustix::ioctl::Updater::<SET_TIMEOUT, i32>::new(&mut granted))? };
+    Ok(granted)
+}
+
+/// How long a watchdog device waits for food (WDIOC_GETTIMEOUT), seconds.
+///
+/// # Errors
+/// As ioctl(2): the device does not say, or is none.
+pub fn watchdog_timeout(device: impl AsFd) -> io::Result<i32> {
+    const TIMEOUT: rustix::ioctl::Opcode = rustix::ioctl::opcode::read::<i32>(b'W', 7);
+    // SAFETY: the request writes one int, which the getter's memory is.
+    Ok(unsafe { rustix::ioctl::ioctl(device, rustix::ioctl::Getter::<TIMEOUT, i32>::new())? })
+}

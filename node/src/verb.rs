@@ -1,5 +1,6 @@
 //! The verbs of the command line, one file each.
 
+pub mod api;
 pub mod cluster;
 pub mod config;
 pub mod daemon;
@@ -8,17 +9,20 @@ pub mod fs;
 pub mod loads;
 pub mod lock;
 pub mod locks;
+pub mod manual;
+pub mod membership;
 pub mod node;
 pub mod nodes;
 pub mod onnode;
 pub mod shell;
 pub mod ssirun;
+pub mod transitions;
 pub mod where_pid;
 
 use crate::Error;
-use crate::admin::client::Place;
-use crate::admin::wire::{Answer, Ask};
-use membership::View;
+use admin::Place;
+use admin::wire::View;
+use admin::wire::{Answer, Ask, ChangeWanted, Wish};
 
 /// What a verb ends with: the exit code, or the error that `ssi` prints.
 pub type Outcome = Result<u8, Error>;
@@ -31,12 +35,21 @@ pub fn view(place: &Place) -> Result<(View, u32), Error> {
 }
 
 /// The node that the user means by a name or number.
-pub fn find_node<'a>(view: &'a View, name: &str) -> Result<&'a membership::Node, Error> {
+pub fn find_node<'a>(view: &'a View, name: &str) -> Result<&'a admin::wire::Node, Error> {
     view.find(name).ok_or_else(|| {
         let known: Vec<String> =
             view.nodes.iter().map(|node| format!("{} ({})", node.name, node.id)).collect();
         Error::Said(format!("no node {name:?} in cluster {}; there are {}", view.cluster, known.join(", ")))
     })
+}
+
+/// Has the cluster table changed.
+///
+/// # Errors
+/// No daemon, or the cluster refuses.
+pub fn change(place: &Place, wish: Wish) -> Result<(), Error> {
+    place.ask(Ask::Change(ChangeWanted { wish: Some(wish) }))?;
+    Ok(())
 }
 
 /// Prints rows in columns as wide as their widest cell.

@@ -29,6 +29,8 @@ const BUDGETS: &[(&str, u64)] = &[
     ("base", 10),
     ("fabric", 90),
     ("fuse", 20),
+    ("admin", 10),
+    ("libssi", 20),
     ("replog", 45),
     ("membership", 45),
     ("dlm", 75),

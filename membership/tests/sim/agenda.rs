@@ -1,21 +1,73 @@
 //! The agenda: what is going to happen, in the order of its time; of equal times, in the order of planning.
 
+use crate::Heartbeat;
+use crate::talk::{Answer, Request};
 use base::Time;
-use membership::Heartbeat;
-use membership::talk::{Answer, Request};
+use replog::Envelope;
 use std::collections::BTreeMap;
 
 /// What is going to happen.
 pub enum What {
-    Tick { node: u32, run: u64 },
-    Listen { node: u32, run: u64 },
-    Beat { node: u32, life: u64 },
-    Datagram { to: u32, beat: Heartbeat },
-    Request { from: u32, run: u64, to: u32, request: Request },
-    Answer { to: u32, run: u64, from: u32, answer: Answer },
-    Link { node: u32, run: u64, peer: u32, linked: bool },
-    StartDaemon { node: u32 },
-    StartNode { node: u32 },
+    Tick {
+        node: u32,
+        run: u64,
+    },
+    /// The core wanted to be woken.
+    Wake {
+        node: u32,
+        run: u64,
+    },
+    Listen {
+        node: u32,
+        run: u64,
+    },
+    Beat {
+        node: u32,
+        life: u64,
+    },
+    /// The disk does what was ordered.
+    Disk {
+        node: u32,
+        run: u64,
+    },
+    Datagram {
+        to: u32,
+        beat: Heartbeat,
+    },
+    Request {
+        from: u32,
+        run: u64,
+        to: u32,
+        request: Request,
+    },
+    Answer {
+        to: u32,
+        run: u64,
+        from: u32,
+        answer: Answer,
+    },
+    Log {
+        to: u32,
+        envelope: Envelope,
+    },
+    Link {
+        node: u32,
+        run: u64,
+        peer: u32,
+        linked: bool,
+    },
+    Fenced {
+        node: u32,
+        run: u64,
+        of: u32,
+        life: u64,
+    },
+    StartDaemon {
+        node: u32,
+    },
+    StartNode {
+        node: u32,
+    },
 }
 
 /// Everything planned and not yet happened.

@@ -1,4 +1,4 @@
-//! The network: how long messages take, how many are lost, and which links are cut.
+//! The network: how long messages take, how many are lost or doubled, and which ways are cut.
 
 use std::collections::BTreeSet;
 
@@ -9,27 +9,27 @@ pub struct Network {
     pub delay_us_max: u64,
     /// Of a thousand messages and datagrams so many are lost.
     pub lost_per_mille: u64,
+    /// And so many come twice.
+    pub doubled_per_mille: u64,
 }
 
 impl Default for Network {
     fn default() -> Network {
-        Network { delay_us_max: 2_000, lost_per_mille: 0 }
+        Network { delay_us_max: 2_000, lost_per_mille: 0, doubled_per_mille: 0 }
     }
 }
 
-/// The links that are cut. Nobody is told: packets just vanish.
+/// The ways that are cut. Nobody is told: packets just vanish.
 #[derive(Default)]
 pub struct Cuts(BTreeSet<(u32, u32)>);
 
 impl Cuts {
-    /// Cuts the link between two nodes, or heals it.
-    pub fn set(&mut self, one: u32, other: u32, cut: bool) {
-        for pair in [(one, other), (other, one)] {
-            if cut {
-                self.0.insert(pair);
-            } else {
-                self.0.remove(&pair);
-            }
+    /// Cuts the way from one node to another, or heals it.
+    pub fn set_way(&mut self, from: u32, to: u32, cut: bool) {
+        if cut {
+            self.0.insert((from, to));
+        } else {
+            self.0.remove(&(from, to));
         }
     }
 

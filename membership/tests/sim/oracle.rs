@@ -1,70 +1,111 @@
-//! What must be true of every run, whatever is done to it.
+//! What must be true of every run, whatever is done to it. It looks after every step.
 
-use base::NodeId;
-use membership::View;
-use membership::saved::Register;
+use crate::{Feed, Table, Transition, View};
 use std::collections::{BTreeMap, BTreeSet};
 
+/// The oracle.
 #[derive(Default)]
 pub struct Oracle {
     masters: BTreeMap<u64, u32>,
+    /// What happened, by number, as the first said who knew.
+    steps: BTreeMap<u64, Transition>,
     views: BTreeMap<u64, View>,
-    epochs: BTreeMap<u32, u64>,
-    dead: BTreeSet<(NodeId, u64)>,
-    /// Lives that were UP in some view and DOWN in a later one, in the order of their ends.
+    dead: BTreeSet<(u32, u64)>,
+    /// Lives that were UP and then DOWN, in the order of their ends.
     pub ends: Vec<(u32, u64)>,
     /// What was violated; a run is good while this is empty.
     pub faults: Vec<String>,
+    pub looks: u64,
 }
 
 impl Oracle {
-    /// One master a term.
-    pub fn master(&mut self, node: u32, term: Option<u64>) {
-        let Some(term) = term else { return };
+    /// One master a term, and one at a time.
+    pub fn master(&mut self, node: u32, term: u64, others: &[u32]) {
+        self.looks += 1;
         let master = *self.masters.entry(term).or_insert(node);
         if master != node {
             self.faults.push(format!("term {term} has the masters {master} and {node}"));
         }
+        if !others.is_empty() {
+            self.faults.push(format!("node {node} is master of term {term}, and so are {others:?}"));
+        }
     }
 
-    /// Same epoch, same view; epochs grow; the dead stay dead.
-    pub fn published(&mut self, node: u32, view: &View) {
-        let epoch = self.epochs.entry(node).or_insert(0);
-        if view.epoch <= *epoch {
-            self.faults.push(format!("node {node} goes from epoch {epoch} to {}", view.epoch));
-        }
-        *epoch = view.epoch;
-        let known = self.views.entry(view.epoch).or_insert_with(|| view.clone());
-        if known != view {
-            self.faults.push(format!("epoch {} is {known:?} and {view:?}", view.epoch));
-        }
-        for row in &view.nodes {
-            let life = (row.node_id(), row.incarnation);
-            if !row.is_alive() && self.dead.insert(life) && row.incarnation > 10 {
-                self.ends.push((row.id, row.incarnation));
+    /// A node publishes: the same steps as everybody, in order, without holes. Gives the lives that ended just now.
+    pub fn published(&mut self, node: u32, before: &Table, feed: &Feed) -> Vec<(u32, u64)> {
+        self.looks += 1;
+        let mut table = before.clone();
+        let mut ended = Vec::new();
+        for step in &feed.steps {
+            let known = self.steps.entry(step.number).or_insert_with(|| step.clone());
+            if known != step {
+                self.faults.push(format!("node {node}: transition {known:?} is also {step:?}"));
             }
         }
-        self.check_dead(view);
+        let epoch = table.view().epoch;
+        if !table.take(feed) {
+            self.faults.push(format!("node {node} publishes nothing new at {epoch}: {feed:?}"));
+        }
+        if feed.view.is_none() && table.view().epoch != feed.steps.last().map_or(0, |step| step.number) {
+            self.faults.push(format!("node {node} has a hole behind {epoch}: {feed:?}"));
+        }
+        let first = if feed.view.is_some() { table.view().epoch } else { epoch + 1 };
+        for number in first..=table.view().epoch {
+            let Some(view) = table.view_at(number) else { continue };
+            ended.extend(self.learn(node, &view));
+        }
+        ended
     }
 
-    fn check_dead(&mut self, view: &View) {
-        // A node may publish late what others have long left behind: only the newest view can raise the dead.
-        let newest = self.views.keys().next_back() == Some(&view.epoch);
-        let risen = view
-            .nodes
-            .iter()
-            .find(|row| row.is_alive() && self.dead.contains(&(row.node_id(), row.incarnation)));
-        if let Some(row) = risen.filter(|_| newest) {
-            self.faults
-                .push(format!("epoch {}: life {} of node {} is back", view.epoch, row.incarnation, row.id));
+    /// A view is seen; gives the lives that were alive before and are not any more.
+    fn learn(&mut self, node: u32, view: &View) -> Vec<(u32, u64)> {
+        if let Some(known) = self.views.get(&view.epoch) {
+            if known != view {
+                self.faults.push(format!("node {node}: view {known:?} is also {view:?}"));
+            }
+            return Vec::new();
+        }
+        let newest = self.views.last_key_value().map(|(_, view)| view);
+        let mut ended = Vec::new();
+        for row in &view.nodes {
+            let life = (row.id, row.incarnation);
+            let before = newest.and_then(|view| view.node(row.node_id()));
+            let lived = before.is_some_and(|before| before.is_alive() && before.incarnation == life.1);
+            if lived && !row.is_alive() {
+                ended.push(life);
+            }
+            if row.is_alive() && self.dead.contains(&life) {
+                self.faults.push(format!("epoch {}: life {} of node {} is back", view.epoch, life.1, row.id));
+            }
+        }
+        self.views.insert(view.epoch, view.clone());
+        self.dead.extend(&ended);
+        self.ends.extend(&ended);
+        ended
+    }
+
+    /// A node holds a lease.
+    pub fn leased(&mut self, node: u32, life: u64) {
+        self.looks += 1;
+        if self.dead.contains(&(node, life)) {
+            self.faults.push(format!("node {node} has a lease in life {life}, which is DOWN"));
         }
     }
 
-    /// A disk never forgets a term, a vote or an agreed view.
-    pub fn persisted(&mut self, node: u32, old: &Register, new: &Register) {
-        let backwards = new.term < old.term || new.committed.epoch < old.committed.epoch;
-        if backwards || (new.term == old.term && old.vote.is_some() && new.vote != old.vote) {
-            self.faults.push(format!("node {node} takes back what it said: {old:?} to {new:?}"));
-        }
+    /// The newest epoch that anybody has published.
+    pub fn epoch(&self) -> u64 {
+        self.views.last_key_value().map_or(0, |(&epoch, _)| epoch)
+    }
+
+    /// How many transitions of this kind made `lives` DOWN.
+    pub fn steps_that_end(&self, nodes: &[u32]) -> usize {
+        let ends = |step: &&Transition| {
+            step.changes.iter().any(|change| {
+                nodes.contains(&change.node)
+                    && change.before.as_ref().is_some_and(crate::Node::is_alive)
+                    && change.after.as_ref().is_some_and(|row| !row.is_alive())
+            })
+        };
+        self.steps.values().filter(ends).count()
     }
 }

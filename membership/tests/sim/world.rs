@@ -1,16 +1,18 @@
-//! A world of cores: virtual time, a network that delays, loses and is cut, disks that keep only what was persisted.
+//! A world of cores: virtual time, clocks that drift, a network that delays, loses, doubles and is cut, disks that keep only
+//! what was made safe.
 
 mod effects;
+mod happening;
 
-use crate::agenda::{Agenda, What};
-use crate::machine::{Machine, row};
-use crate::network::{Cuts, Network};
-use crate::oracle::Oracle;
-use base::{Incarnation, NodeId, Prng, Time};
-use membership::core::Config;
-use membership::saved::Register;
-use membership::talk::Request;
-use membership::{Core, Event, Heartbeat, Node, NodeState, RequestId, Timings, View, table};
+use super::agenda::{Agenda, What};
+use super::machine::{Machine, row};
+use super::network::{Cuts, Network};
+use super::oracle::Oracle;
+use crate::core::Canary;
+use crate::table::rules;
+use crate::talk::{Ask, Change, Request};
+use crate::{Act, Command, Event, NodeState, RequestId, Table, Timings, View, table};
+use base::{NodeId, Prng, Time};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -24,8 +26,11 @@ pub struct World {
     pub oracle: Oracle,
     /// Crashes may strike between two effects, one time in so many; 0: never.
     pub torn_one_in: u64,
-    /// Disks that lose everything, to see that the oracle would notice.
-    pub forgetful: bool,
+    /// The longest that a disk takes, microseconds.
+    pub disk_us_max: u64,
+    pub fencing: bool,
+    pub canary: Canary,
+    pub steps: u64,
     cuts: Cuts,
     agenda: Agenda,
     next_request: u64,
@@ -34,11 +39,11 @@ pub struct World {
 }
 
 impl World {
-    /// `size` machines that are in the table and start now.
+    /// `size` machines that are in the table and start now; the first has founded the cluster.
     pub fn new(seed: u64, size: u32) -> World {
         let mut view = table::founded("blue", &row(1), 16_384);
         for id in 2..=size {
-            table::join(&mut view, &row(id)).unwrap();
+            rules::join(&mut view, &row(id)).unwrap();
         }
         let mut world = World {
             now: Time(1),
@@ -47,7 +52,10 @@ impl World {
             machines: BTreeMap::new(),
             oracle: Oracle::default(),
             torn_one_in: 0,
-            forgetful: false,
+            disk_us_max: 2_000,
+            fencing: false,
+            canary: Canary::None,
+            steps: 0,
             cuts: Cuts::default(),
             agenda: Agenda::default(),
             next_request: 0,
@@ -62,13 +70,20 @@ impl World {
 
     /// A world whose nodes are all UP and agree.
     pub fn settled(seed: u64, size: u32) -> World {
+        World::settled_with(seed, size, Canary::None)
+    }
+
+    pub fn settled_with(seed: u64, size: u32, canary: Canary) -> World {
         let mut world = World::new(seed, size);
-        assert!(world.run_until(10_000, World::all_up), "seed {seed}: {}", world.describe());
+        world.canary = canary;
+        assert!(world.run_until(10_000, World::at_rest), "seed {seed}: {}", world.describe());
         world
     }
 
     pub fn add_machine(&mut self, id: u32, view: &View) {
-        self.machines.insert(id, Machine::new(view));
+        let table = Table::from_view(view.clone());
+        let machine = Machine::new(id, &table, id == 1, &mut self.prng);
+        self.machines.insert(id, machine);
         self.plan(Duration::ZERO, What::StartNode { node: id });
     }
 
@@ -88,28 +103,44 @@ impl World {
             }
             let Some((at, what)) = self.agenda.take_next() else { break };
             self.now = at;
+            self.steps += 1;
             self.happen(what);
         }
         done(self)
     }
 
-    /// SIGKILL for everything of a node at once.
+    /// SIGKILL for everything of a node at once, or its power.
     pub fn kill_node(&mut self, node: u32) {
         self.machine(node).alive = false;
-        self.kill_daemon(node);
+        self.stop_daemon(node, true);
     }
 
     /// SIGKILL for `ssid` alone.
     pub fn kill_daemon(&mut self, node: u32) {
-        let machine = self.machine(node);
-        machine.core = None;
+        self.stop_daemon(node, false);
+    }
+
+    fn stop_daemon(&mut self, node: u32, power: bool) {
+        let World { machines, prng, .. } = self;
+        let Some(machine) = machines.get_mut(&node) else { return };
+        machine.stop(power, prng);
         machine.run += 1;
         machine.waiting.clear();
-        if self.forgetful {
-            let view = self.machines[&node].disk.committed.clone();
-            self.machine(node).disk = Register::agreed(view);
-        }
         self.tell_links(node, false);
+    }
+
+    /// A node that is off loses the disk with its log; the file `table` stays.
+    pub fn wipe(&mut self, node: u32) {
+        let World { machines, prng, .. } = self;
+        let Some(machine) = machines.get_mut(&node) else { return };
+        assert!(machine.daemon.is_none(), "only of one that is off");
+        machine.make_disk(node, false, prng);
+    }
+
+    /// SIGSTOP for everything of a node, for a while.
+    pub fn pause(&mut self, node: u32, ms: u32) {
+        let until = self.now + MS * ms;
+        self.machine(node).paused_until = until;
     }
 
     pub fn start_daemon(&mut self, node: u32, after_ms: u32) {
@@ -122,34 +153,78 @@ impl World {
 
     /// Cuts the link between two nodes, or heals it. Nobody is told: packets just vanish.
     pub fn set_cut(&mut self, one: u32, other: u32, cut: bool) {
-        self.cuts.set(one, other, cut);
+        self.cuts.set_way(one, other, cut);
+        self.cuts.set_way(other, one, cut);
+    }
+
+    /// Cuts one way only.
+    pub fn set_way(&mut self, from: u32, to: u32, cut: bool) {
+        self.cuts.set_way(from, to, cut);
     }
 
     pub fn isolate(&mut self, node: u32, cut: bool) {
-        let others: Vec<u32> = self.machines.keys().copied().filter(|&id| id != node).collect();
-        others.into_iter().for_each(|other| self.set_cut(node, other, cut));
+        self.isolate_all(&[node], cut);
+    }
+
+    /// Cuts some nodes off from the rest.
+    pub fn isolate_all(&mut self, nodes: &[u32], cut: bool) {
+        let others: Vec<u32> = self.machines.keys().copied().filter(|id| !nodes.contains(id)).collect();
+        for other in others {
+            nodes.iter().for_each(|&node| self.set_cut(node, other, cut));
+        }
     }
 
     /// Heals all cuts; daemons that could not reach each other connect.
     pub fn heal(&mut self) {
         self.cuts.heal();
         let running: Vec<u32> =
-            self.machines.iter().filter(|(_, machine)| machine.core.is_some()).map(|(&id, _)| id).collect();
+            self.machines.iter().filter(|(_, machine)| machine.daemon.is_some()).map(|(&id, _)| id).collect();
         running.into_iter().for_each(|node| self.tell_links(node, true));
     }
 
     /// Gives a core an event now.
     pub fn give(&mut self, node: u32, event: Event) {
         let now = self.now;
-        let Some(core) = self.machine(node).core.as_mut() else { return };
-        let effects = core.handle(now, event);
-        let mastership = core.mastership();
+        let machine = self.machine(node);
+        let shown = machine.clock.show(now);
+        let Some(daemon) = machine.daemon.as_mut() else { return };
+        let effects = daemon.core.handle(shown, event);
+        let mastership = daemon.core.mastership(shown);
+        let run = machine.run;
         self.carry_out(node, effects);
-        self.oracle.master(node, mastership);
+        if let Some(term) = mastership {
+            let others: Vec<u32> = self.masters().into_iter().filter(|&other| other != node).collect();
+            self.oracle.master(node, term, &others);
+        }
+        self.wake(node, run);
+    }
+
+    fn wake(&mut self, node: u32, run: u64) {
+        let now = self.now;
+        let machine = self.machine(node);
+        let clock = machine.clock;
+        let Some(daemon) = machine.daemon.as_mut().filter(|_| machine.run == run) else { return };
+        let Some(deadline) = daemon.core.next_deadline() else { return };
+        let at = clock.truly(deadline).max(now + Duration::from_micros(10));
+        if daemon.wake <= now || at < daemon.wake {
+            daemon.wake = at;
+            self.agenda.plan(at, What::Wake { node, run });
+        }
+    }
+
+    /// All who are master at this moment.
+    pub fn masters(&self) -> Vec<u32> {
+        let is_master = |machine: &Machine| {
+            let shown = machine.clock.show(self.now);
+            machine.daemon.as_ref().is_some_and(|daemon| {
+                daemon.core.log().is_leader() && daemon.core.mastership(shown).is_some()
+            })
+        };
+        self.machines.iter().filter(|(_, machine)| is_master(machine)).map(|(&id, _)| id).collect()
     }
 
     /// Asks a node something in its own name; the answer goes to `answers`.
-    pub fn ask(&mut self, node: u32, ask: membership::talk::Ask) {
+    pub fn ask(&mut self, node: u32, ask: Ask) {
         self.next_request += 1;
         let id = RequestId(self.next_request);
         let incarnation = self.machines[&node].life;
@@ -158,43 +233,83 @@ impl World {
         self.give(node, Event::Request { id, from: NodeId(node), request });
     }
 
+    /// Asks a node for a change of the table.
+    pub fn change(&mut self, node: u32, act: Act) {
+        let session = self.prng.next_u64();
+        let command = Some(Command { at_ms: 0, act: Some(act) });
+        self.ask(node, Ask::Change(Change { command, session, forwarded: false }));
+    }
+
     pub fn view(&self, node: u32) -> &View {
-        &self.machines[&node].disk.committed
+        self.machines[&node].table().view()
     }
 
     pub fn state(&self, at: u32, of: u32) -> Option<NodeState> {
-        self.view(at).node(NodeId(of)).map(Node::state)
+        self.view(at).node(NodeId(of)).map(crate::Node::state)
     }
 
     pub fn master(&self) -> Option<u32> {
-        self.machines
-            .iter()
-            .find(|(_, m)| m.core.as_ref().is_some_and(|c| c.mastership().is_some()))
-            .map(|(&id, _)| id)
+        self.masters().first().copied()
+    }
+
+    pub fn is_leased(&self, node: u32) -> bool {
+        let machine = &self.machines[&node];
+        let shown = machine.clock.show(self.now);
+        machine.daemon.as_ref().is_some_and(|daemon| daemon.core.lease(shown).is_some())
     }
 
     /// Every machine runs, is UP in its present life in every machine's view, and all views are one.
     pub fn all_up(&self) -> bool {
-        let first = self.machines.values().next().map(|machine| &machine.disk.committed);
+        let first = self.machines.values().next().map(|machine| machine.table().view());
         self.machines.iter().all(|(&id, machine)| {
-            let row = machine.disk.committed.node(NodeId(id));
-            machine.core.is_some()
+            let view = machine.table().view();
+            let row = view.node(NodeId(id));
+            machine.daemon.is_some()
                 && row.is_some_and(|row| row.state() == NodeState::Up && row.incarnation == machine.life)
-                && Some(&machine.disk.committed) == first
+                && Some(view) == first
+        })
+    }
+
+    /// All are UP, may serve, and as many vote as should.
+    pub fn at_rest(&self) -> bool {
+        let few = self.machines.len().min(3);
+        let voters = if few == 2 { 1 } else { few };
+        self.all_up()
+            && self.machines.keys().all(|&id| self.is_leased(id))
+            && self.machines.keys().all(|&id| self.view(id).voters.len() == voters)
+            && self.masters().len() == 1
+    }
+
+    /// The voters are those of all machines' disks as they are now, on all of them.
+    pub fn keeps_all_promises(&self) -> bool {
+        let voters = |machine: &Machine| {
+            let log = machine.daemon.as_ref().map(|daemon| daemon.core.log().voters().clone());
+            log.filter(|voters| !voters.is_joint()).map(|voters| voters.voters).unwrap_or_default()
+        };
+        let Some(master) = self.master() else { return false };
+        let present = voters(&self.machines[&master]);
+        present.iter().all(|member| {
+            let machine = &self.machines[&member.node.0];
+            machine.disk_id == member.disk && voters(machine) == present
         })
     }
 
     pub fn describe(&self) -> String {
         let machine = |(id, machine): (&u32, &Machine)| {
-            let view = &machine.disk.committed;
+            let view = machine.table().view();
             let rows: Vec<String> =
                 view.nodes.iter().map(|n| format!("{}:{:?}/{}", n.id, n.state(), n.incarnation)).collect();
-            let (running, life) = (machine.core.is_some(), machine.life);
-            let status = machine.core.as_ref().map(|core| core.status(self.now));
-            let master = status.map(|status| (status.master, status.term));
-            format!("\n  {id}: runs {running} life {life} epoch {} {rows:?} {master:?}", view.epoch)
+            let (running, life) = (machine.daemon.is_some(), machine.life);
+            let core = machine.daemon.as_ref().map(|daemon| &daemon.core);
+            let status = core.map(|core| (core.status(machine.clock.show(self.now)), core.log().status()));
+            let status = status.map(|(status, log)| {
+                (status.master, status.lease, log.role, log.term, log.voters.voters, log.commit, log.last)
+            });
+            let (epoch, voters) = (view.epoch, &view.voters);
+            format!("\n  {id}: runs {running} life {life} epoch {epoch} {rows:?} {voters:?} {status:?}")
         };
-        self.machines.iter().map(machine).collect()
+        let machines: String = self.machines.iter().map(machine).collect();
+        format!("\n  at {:?}{machines}", self.now)
     }
 
     fn machine(&mut self, node: u32) -> &mut Machine {
@@ -210,112 +325,15 @@ impl World {
     }
 
     fn is_lost(&mut self) -> bool {
-        self.prng.below(1_000) < self.network.lost_per_mille
+        self.network.lost_per_mille > 0 && self.prng.below(1_000) < self.network.lost_per_mille
     }
 
-    fn happen(&mut self, what: What) {
-        match what {
-            What::Tick { node, run } if self.machines[&node].run == run => {
-                self.give(node, Event::Tick);
-                self.plan(self.timings.tick, What::Tick { node, run });
-            }
-            What::Listen { node, run } if self.machines[&node].run == run => {
-                let beats = std::mem::take(&mut self.machine(node).inbox);
-                let at = self.now;
-                self.give(node, Event::Heard { beats, at });
-                self.plan(self.timings.tick, What::Listen { node, run });
-            }
-            What::Tick { .. } | What::Listen { .. } => {}
-            What::Beat { node, life } => self.beat(node, life),
-            What::Datagram { to, beat } => self.machine(to).inbox.push(beat),
-            What::Request { from, run, to, request } => self.deliver(from, run, to, request),
-            What::Answer { to, run, from, answer } if self.machines[&to].run == run => {
-                self.give(to, Event::Answered { from: NodeId(from), answer });
-            }
-            What::Link { node, run, peer, linked } if self.machines[&node].run == run => {
-                if linked == self.machines[&peer].core.is_some() {
-                    self.give(node, Event::Link { peer: NodeId(peer), linked });
-                }
-            }
-            What::Answer { .. } | What::Link { .. } => {}
-            What::StartDaemon { node } => self.begin_daemon(node),
-            What::StartNode { node } => self.begin_node(node),
+    /// How often a message from one to another arrives.
+    fn copies(&mut self, from: u32, to: u32) -> u32 {
+        if !self.cuts.connects(from, to) || self.is_lost() {
+            return 0;
         }
-    }
-
-    fn begin_node(&mut self, node: u32) {
-        if self.machines[&node].alive {
-            return;
-        }
-        self.next_life += 1;
-        let life = self.next_life;
-        let machine = self.machine(node);
-        machine.life = life;
-        machine.alive = true;
-        machine.sequence = 0;
-        self.plan(Duration::ZERO, What::Beat { node, life });
-        self.begin_daemon(node);
-    }
-
-    fn begin_daemon(&mut self, node: u32) {
-        let (now, timings) = (self.now, self.timings);
-        let daemon = self.prng.next_u64();
-        let machine = self.machine(node);
-        if !machine.alive || machine.core.is_some() {
-            return;
-        }
-        machine.run += 1;
-        let run = machine.run;
-        machine.downs.clear();
-        let row = Node { incarnation: machine.life, ..row(node) };
-        machine.core = Some(Core::new(Config { row, daemon, timings }, machine.disk.clone(), now));
-        self.plan(Duration::ZERO, What::Tick { node, run });
-        self.plan(Duration::ZERO, What::Listen { node, run });
-        self.tell_links(node, true);
-    }
-
-    /// The links of a daemon that starts or dies: the other ends know soon, its own end when it starts.
-    fn tell_links(&mut self, node: u32, linked: bool) {
-        let others: Vec<u32> = self.machines.keys().copied().filter(|&id| id != node).collect();
-        for other in others {
-            if self.machines[&other].core.is_none() || !self.cuts.connects(node, other) {
-                continue;
-            }
-            let after = self.delay() + if linked { MS * 20 } else { Duration::ZERO };
-            let run = self.machines[&other].run;
-            self.plan(after, What::Link { node: other, run, peer: node, linked });
-            if linked {
-                let run = self.machines[&node].run;
-                self.plan(after, What::Link { node, run, peer: other, linked });
-            }
-        }
-    }
-
-    fn beat(&mut self, node: u32, life: u64) {
-        let machine = self.machine(node);
-        if !machine.alive || machine.life != life {
-            return;
-        }
-        machine.sequence += 1;
-        let beat =
-            Heartbeat { node: NodeId(node), incarnation: Incarnation(life), sequence: machine.sequence };
-        let others: Vec<u32> = self.machines.keys().copied().filter(|&id| id != node).collect();
-        for to in others {
-            if self.cuts.connects(node, to) && !self.is_lost() {
-                let delay = self.delay();
-                self.plan(delay, What::Datagram { to, beat });
-            }
-        }
-        self.plan(self.timings.interval, What::Beat { node, life });
-    }
-
-    fn deliver(&mut self, from: u32, run: u64, to: u32, request: Request) {
-        if self.machines[&to].core.is_none() {
-            return;
-        }
-        self.next_request += 1;
-        let id = RequestId(self.next_request);
-        self.machine(to).waiting.insert(id, (from, run));
-        self.give(to, Event::Request { id, from: NodeId(from), request });
+        let doubled = self.network.doubled_per_mille;
+        1 + u32::from(doubled > 0 && self.prng.below(1_000) < doubled)
     }
 }

@@ -1,6 +1,6 @@
 //! The daemons' end of the admin socket: accept, read the hello, hand over to the service it names.
 
-use super::wire::{Answer, Ask, Request};
+use admin::wire::{Answer, Ask, Request, SERVICE, VERSION_OLDEST, Why};
 use base::codec::ServiceHello;
 use base::{FrameReader, encode_frame};
 use std::future::Future;
@@ -9,7 +9,7 @@ use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::unix::UCred;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
@@ -45,7 +45,17 @@ pub trait Desk: Send + Sync + 'static {
 
 /// An answer that says why not.
 pub fn refuse(why: impl std::fmt::Display) -> Answer {
-    Answer { error: why.to_string(), ..Answer::default() }
+    refuse_because(Why::Failed, why)
+}
+
+/// An answer that says why not, also to programs.
+pub fn refuse_because(kind: Why, why: impl std::fmt::Display) -> Answer {
+    Answer { error: why.to_string(), why: kind as i32, ..Answer::default() }
+}
+
+/// The answer to who may not.
+pub fn not_permitted(what: &str) -> Answer {
+    refuse_because(Why::NotPermitted, format!("only root, or who started the node, may {what}"))
 }
 
 /// True if the peer may change the node: root, or whoever runs the daemon.
@@ -98,21 +108,40 @@ async fn converse(stream: UnixStream, desk: Arc<dyn Desk>) -> io::Result<()> {
     let mut stream = stream;
     let hello = next_frame::<ServiceHello>(&mut stream, &mut reader);
     let Some(hello) = tokio::time::timeout(HELLO_WITHIN, hello).await?? else { return Ok(()) };
-    if hello.service != "admin" {
+    if hello.service != SERVICE {
         if let Some(mut connection) = desk.serve(Connection { stream, reader, peer, hello }) {
             let answer = refuse(format!("no service {:?} here", connection.hello.service));
             connection.stream.write_all(&encode_frame(&answer)).await?;
         }
         return Ok(());
     }
+    if hello.version < VERSION_OLDEST {
+        let answer = refuse_because(Why::Unknown, "a command of a version that is no longer understood");
+        return stream.write_all(&encode_frame(&answer)).await;
+    }
     while let Some(request) = next_frame::<Request>(&mut stream, &mut reader).await? {
         let answer = match request.ask {
+            // Who waits for something to happen may go before it does.
+            Some(ask @ Ask::Transitions(_)) => tokio::select! {
+                answer = desk.answer(ask, peer) => answer,
+                () = hung_up(&stream) => return Ok(()),
+            },
             Some(ask) => desk.answer(ask, peer).await,
-            None => refuse("a question of a newer version"),
+            None => refuse_because(
+                Why::Unknown,
+                "a question that this ssid does not know: it is older than the command",
+            ),
         };
         stream.write_all(&encode_frame(&answer)).await?;
     }
     Ok(())
+}
+
+/// Ends when the peer has closed its end. One that has sent more meanwhile is there.
+async fn hung_up(stream: &UnixStream) {
+    if stream.ready(Interest::READABLE).await.is_ok_and(|ready| !ready.is_read_closed()) {
+        std::future::pending().await
+    }
 }
 
 /// The next frame from a stream; `None` at its end.
@@ -142,4 +171,92 @@ pub async fn watch_presence(mut stream: UnixStream, present: impl Fn(bool)) {
     // Nothing is ever sent this way: whatever arrives is the end.
     let _ = stream.read(&mut [0]).await;
     present(false);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use admin::wire::{TransitionsWanted, VERSION};
+    use std::path::PathBuf;
+    use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+    /// Answers everything but questions for transitions, for which it waits for ever; says when it begins and when it is let off.
+    struct Patient {
+        said: UnboundedSender<&'static str>,
+    }
+
+    struct Told(UnboundedSender<&'static str>);
+
+    impl Drop for Told {
+        fn drop(&mut self) {
+            let _ = self.0.send("let off");
+        }
+    }
+
+    impl Desk for Patient {
+        fn answer(&self, ask: Ask, _peer: UCred) -> Answering<'_> {
+            Box::pin(async move {
+                if let Ask::Transitions(_) = ask {
+                    let _told = Told(self.said.clone());
+                    let _ = self.said.send("waits");
+                    std::future::pending::<()>().await;
+                }
+                Answer { local: 7, ..Answer::default() }
+            })
+        }
+
+        fn serve(&self, connection: Connection) -> Option<Connection> {
+            Some(connection)
+        }
+    }
+
+    fn start() -> (tempfile::TempDir, PathBuf, UnboundedReceiver<&'static str>) {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("admin.sock");
+        let (said, heard) = unbounded_channel();
+        tokio::spawn(run(listen(&socket).unwrap(), Arc::new(Patient { said })));
+        (dir, socket, heard)
+    }
+
+    async fn say(socket: &Path, version: u32, bytes: &[u8]) -> (UnixStream, FrameReader) {
+        let mut stream = UnixStream::connect(socket).await.unwrap();
+        let hello = ServiceHello { service: SERVICE.into(), version };
+        stream.write_all(&encode_frame(&hello)).await.unwrap();
+        stream.write_all(bytes).await.unwrap();
+        (stream, FrameReader::default())
+    }
+
+    #[tokio::test]
+    async fn questions_of_another_time_are_refused_and_the_next_one_is_answered() {
+        let (_dir, socket, _heard) = start();
+        // A request with a question of tag 200, then one that is known.
+        let unknown = [4u8, 0, 0, 0, 0xc2, 0x0c, 1, 0];
+        let known = encode_frame(&Request { ask: Some(Ask::Nodes(())) });
+        let (mut stream, mut reader) = say(&socket, VERSION, &[&unknown[..], &known].concat()).await;
+        let refused = next_frame::<Answer>(&mut stream, &mut reader).await.unwrap().unwrap();
+        assert_eq!(refused.why(), Why::Unknown);
+        assert!(!refused.error.is_empty());
+        let answer = next_frame::<Answer>(&mut stream, &mut reader).await.unwrap().unwrap();
+        assert_eq!((answer.error.as_str(), answer.local), ("", 7));
+    }
+
+    #[tokio::test]
+    async fn a_client_that_is_too_old_is_told_so() {
+        let (_dir, socket, _heard) = start();
+        let (mut stream, mut reader) = say(&socket, 0, &[]).await;
+        let refused = next_frame::<Answer>(&mut stream, &mut reader).await.unwrap().unwrap();
+        assert_eq!(refused.why(), Why::Unknown);
+        assert!(next_frame::<Answer>(&mut stream, &mut reader).await.unwrap().is_none());
+    }
+
+    #[tokio::test]
+    async fn who_waits_and_goes_is_waited_for_no_longer() {
+        let (_dir, socket, mut heard) = start();
+        let wanted = TransitionsWanted { wait_ms: 30_000, ..Default::default() };
+        let ask = encode_frame(&Request { ask: Some(Ask::Transitions(wanted)) });
+        let (stream, _) = say(&socket, VERSION, &ask).await;
+        assert_eq!(heard.recv().await, Some("waits"));
+        drop(stream);
+        assert_eq!(heard.recv().await, Some("let off"));
+    }
 }

@@ -53,6 +53,7 @@ async fn serve(state: StateDir, config: NodeConfig) -> Result<(), Error> {
             key: *keyholder.ring().current.as_bytes(),
             cluster: config.cluster.clone(),
             timings: Default::default(),
+            fencing: crate::config::fence_plan(&config.fence),
             on_thread_start: pm::sys::signal::run_first,
         },
         endpoint.clone(),

@@ -89,7 +89,7 @@ fn serve_mount(
 async fn be_present(socket: PathBuf) {
     loop {
         if let Ok(mut stream) = UnixStream::connect(&socket).await {
-            let hello = ServiceHello { service: "data".into(), version: crate::admin::wire::VERSION };
+            let hello = ServiceHello { service: "data".into(), version: admin::wire::VERSION };
             if stream.write_all(&encode_frame(&hello)).await.is_ok() {
                 let _ = stream.read(&mut [0]).await;
             }

@@ -3,8 +3,9 @@
 use super::keyholder::Keyholder;
 use super::rekeying::Rekeying;
 use super::report;
-use crate::admin::server::{Answering, Connection, Desk, is_owner, refuse, watch_presence};
-use crate::admin::wire::{Answer, Ask, Layout, Load, PlacementRequest, SetStripe, Space};
+use super::{changes, history, table};
+use crate::admin::server::{Answering, Connection, Desk, is_owner, not_permitted, refuse, watch_presence};
+use admin::wire::{Answer, Ask, Layout, Load, PlacementRequest, SetStripe, Space};
 use base::{NodeId, Pid};
 use fabric::Endpoint;
 use lustre_like_fs::layout::{STRIPE_BYTES_DEFAULT, STRIPE_BYTES_MAX, STRIPE_BYTES_MIN};
@@ -48,9 +49,12 @@ impl Desk for ControlDesk {
                     Answer { fabric: Some(report::fabric(&self.endpoint, self.began)), ..Answer::default() }
                 }
                 Ask::Rekey(wanted) if is_owner(peer) => self.rekeying.answer(&wanted).await,
-                Ask::Rekey(_) => refuse("only root, or who started the node, may change the cluster's key"),
+                Ask::Rekey(_) => not_permitted("change the cluster's key"),
                 Ask::Stop(()) if is_owner(peer) => self.stop().await,
-                Ask::Stop(()) => refuse("only root, or who started the node, may stop it"),
+                Ask::Stop(()) => not_permitted("stop it"),
+                Ask::Transitions(wanted) => history::answer(&self.membership.history(), wanted).await,
+                Ask::Change(wanted) if is_owner(peer) => changes::answer(&self.membership, wanted).await,
+                Ask::Change(_) => not_permitted("change the cluster table"),
                 Ask::Stripe(_) | Ask::SetStripe(_) | Ask::Space(()) | Ask::ReadKeys(()) => {
                     refuse("this is a question for ssid --data")
                 }
@@ -103,9 +107,12 @@ impl ControlDesk {
     }
 
     async fn nodes(&self) -> Answer {
-        let view = (*self.membership.view()).clone();
-        let quorum = self.membership.status().await.is_some_and(|status| status.quorum);
-        Answer { view: Some(view), local: self.node.0, quorum, ..Answer::default() }
+        let view = table::view(&self.membership.view());
+        let status = self.membership.status().await;
+        let quorum = status.as_ref().is_some_and(|status| status.quorum);
+        let lease = status.and_then(|status| status.lease).unwrap_or_default();
+        let lease_ms = u64::try_from(lease.as_millis()).unwrap_or(u64::MAX);
+        Answer { view: Some(view), local: self.node.0, quorum, lease_ms, ..Answer::default() }
     }
 
     fn loads(&self) -> Answer {
@@ -132,7 +139,7 @@ impl ControlDesk {
                 self.load.placed(&nodes);
                 Answer {
                     nodes: nodes.iter().map(|node| node.0).collect(),
-                    view: Some((*view).clone()),
+                    view: Some(table::view(&view)),
                     ..Answer::default()
                 }
             }

@@ -21,8 +21,7 @@ pub fn row(config: &NodeConfig, incarnation: Incarnation) -> Node {
         speed: config.speed,
         state: membership::NodeState::Up as i32,
         incarnation: incarnation.0,
-        // Membership draws it.
-        daemon: 0,
+        ..Node::default()
     }
 }
 

@@ -13,11 +13,11 @@
 //! Invariant: at no time is there a pair of nodes of which one proves a key that the other does not take.
 
 use super::keyholder::Keyholder;
-use crate::admin::client::Client;
 use crate::admin::server::refuse;
-use crate::admin::wire::{Answer, Ask, Rekey};
 use crate::config::{StateDir, Step};
 use crate::error::Error;
+use admin::Client;
+use admin::wire::{Answer, Ask, Rekey};
 use base::NodeId;
 use bytes::Bytes;
 use fabric::{ClusterKey, Message, Peer, Priority, Reply, Role, Service, service};
@@ -95,7 +95,7 @@ impl Rekeying {
         match self.lead(&wanted.key).await {
             Ok(nodes) => {
                 let nodes = nodes.into_iter().map(|node| node.0).collect();
-                Answer { nodes, view: Some((*self.membership.view()).clone()), ..Answer::default() }
+                Answer { nodes, view: Some(super::table::view(&self.membership.view())), ..Answer::default() }
             }
             Err(error) => refuse(error),
         }
@@ -227,7 +227,7 @@ impl Rekeying {
             let told = tokio::task::spawn_blocking(move || Client::connect(&socket)?.ask(Ask::ReadKeys(())));
             match told.await.map_err(Error::said)? {
                 Ok(_) => return Ok(()),
-                Err(error) if Instant::now() > until => return Err(error),
+                Err(error) if Instant::now() > until => return Err(error.into()),
                 Err(_) => tokio::time::sleep(RETRY).await,
             }
         }

@@ -1,6 +1,6 @@
 //! What a daemon tells operators about its endpoint: the fabric's snapshot in the words of the admin protocol.
 
-use crate::admin::wire::{Fabric, FabricChannel, FabricPeer, FabricRail, Refused};
+use admin::wire::{Fabric, FabricChannel, FabricPeer, FabricRail, Refused};
 use fabric::session::Lane;
 use fabric::{ChannelStatus, Endpoint, LinkStatus, PeerStatus, Priority, RailState, Refusals, Role};
 use std::time::Instant;

@@ -1,12 +1,12 @@
 //! ssi-local: makes the namespaces of a local cluster, starts its nodes, and takes everything away at the end.
 
 use super::{LOG, Plan, Running, claim, clear, network, node_name, permission, start_time};
-use crate::admin::client::Client;
-use crate::admin::wire::Ask;
 use crate::config::StateDir;
 use crate::error::Error;
 use crate::sys::{self, Fork, Signals};
-use membership::NodeState;
+use admin::Client;
+use admin::wire::Ask;
+use admin::wire::NodeState;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::OwnedFd;
 use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};

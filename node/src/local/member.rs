@@ -41,6 +41,8 @@ pub fn run(plan: &Plan, k: u32) -> Result<(), Error> {
             .filter(|provider| plan.shm || *provider != Provider::Shm)
             .collect(),
         shm_dir: None,
+        watchdog: None,
+        fence: Vec::new(),
     };
     if k == 1 {
         crate::verb::cluster::make(&state, &config)?;

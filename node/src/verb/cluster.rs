@@ -1,6 +1,7 @@
-//! `ssi cluster`: make a cluster, start and end a local one, change its key.
+//! `ssi cluster`: make a cluster, start and end a local one, change its key, see and choose who decides.
 
 mod rekey;
+mod status;
 
 use super::Outcome;
 use crate::Error;
@@ -10,9 +11,21 @@ use clap::{Args, Subcommand};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
+/// Make, start and end clusters; see how this one is.
+#[derive(Debug, Args)]
+pub struct Cluster {
+    /// What to do [default: status].
+    #[command(subcommand)]
+    verb: Option<Verb>,
+}
+
 /// Clusters.
 #[derive(Debug, Subcommand)]
-pub enum Cluster {
+pub enum Verb {
+    /// Show the cluster in a few lines: name, epoch, master, voters, quorum.
+    Status(status::Status),
+    /// Show the voters, have another number of them, or replace one.
+    Voters(status::Voters),
     /// Make a new cluster with this machine as node 1 (start it with `ssi node start`).
     Init(Init),
     /// Start a local cluster: N nodes on this machine, each in its own network namespace. Returns when all are UP.
@@ -112,6 +125,8 @@ impl Machine {
             security: self.security,
             providers: config::all_providers(),
             shm_dir: None,
+            watchdog: None,
+            fence: Vec::new(),
         }
     }
 }
@@ -133,8 +148,10 @@ pub fn make(state: &StateDir, config: &NodeConfig) -> Result<(), Error> {
 impl Cluster {
     /// Does it.
     pub fn run(self, dir: Option<&Path>) -> Outcome {
-        match self {
-            Cluster::Init(init) => {
+        match self.verb.unwrap_or_else(|| Verb::Status(status::Status::default())) {
+            Verb::Status(status) => status.run(dir),
+            Verb::Voters(voters) => voters.run(dir),
+            Verb::Init(init) => {
                 let state = StateDir(dir.map_or_else(super::node::default_state_dir, Path::to_path_buf));
                 make(&state, &init.machine.config(&init.cluster, 1, init.pid_region))?;
                 println!("cluster {} is made; its key is {}", init.cluster, state.key_file().display());
@@ -145,9 +162,9 @@ impl Cluster {
                 );
                 Ok(0)
             }
-            Cluster::Rekey(rekey) => rekey.run(dir),
-            Cluster::Up(up) => up.run(dir.map_or_else(local::default_dir, Path::to_path_buf)),
-            Cluster::Down => {
+            Verb::Rekey(rekey) => rekey.run(dir),
+            Verb::Up(up) => up.run(dir.map_or_else(local::default_dir, Path::to_path_buf)),
+            Verb::Down => {
                 let dir = dir.map_or_else(local::default_dir, Path::to_path_buf);
                 lab::down(&dir)?;
                 println!("the cluster in {} has ended", dir.display());

@@ -2,8 +2,8 @@
 
 use super::{Outcome, human, print_json, print_table};
 use crate::Error;
-use crate::admin::client::Place;
-use crate::admin::wire::{Ask, SetStripe, Space};
+use admin::Place;
+use admin::wire::{Ask, SetStripe, Space};
 use clap::Subcommand;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};

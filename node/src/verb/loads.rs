@@ -1,8 +1,8 @@
 //! `loads` and `fastnode`: what the nodes do, and which one does least.
 
 use super::{Outcome, human, print_json, print_table};
-use crate::admin::client::Place;
-use crate::admin::wire::{Ask, Load};
+use admin::Place;
+use admin::wire::{Ask, Load};
 use clap::Args;
 use std::path::Path;
 

@@ -4,7 +4,7 @@
 
 use super::Outcome;
 use crate::Error;
-use crate::admin::client::Place;
+use admin::Place;
 use clap::{Args, ValueEnum};
 use dlm::client::wire::{self, Completion, Open, Told, Unlock, What};
 use dlm::client::{Connection, status};

@@ -2,7 +2,7 @@
 
 use super::{Outcome, print_json, print_table};
 use crate::Error;
-use crate::admin::client::Place;
+use admin::Place;
 use clap::Args;
 use dlm::Mode;
 use dlm::client::Connection;

@@ -2,11 +2,12 @@
 
 use super::Outcome;
 use super::cluster::Machine;
+use super::membership::{Describe, Named, Rename, drain};
 use crate::Error;
-use crate::admin::client::Place;
-use crate::admin::wire::Ask;
 use crate::config::{NodeConfig, StateDir, read_key};
 use crate::keeper::Keeper;
+use admin::Place;
+use admin::wire::Ask;
 use clap::{Args, Subcommand};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -27,6 +28,14 @@ pub enum Node {
     Start,
     /// Stop this machine's node: every process of its view ends.
     Stop,
+    /// Give a node no new work; what runs there goes on.
+    Drain(Named),
+    /// Give a drained node work again.
+    Undrain(Named),
+    /// Give a node another name; its number stays.
+    Rename(Rename),
+    /// Write something down about a node: KEY=VALUE.
+    Describe(Describe),
 }
 
 /// A machine that joins.
@@ -44,10 +53,7 @@ pub struct Join {
     machine: Machine,
 }
 
-/// Where a machine keeps its node's state.
-pub fn default_state_dir() -> PathBuf {
-    PathBuf::from("/var/lib/ssi")
-}
+pub use admin::default_state_dir;
 
 /// Makes the state directory; it must not hold a node yet.
 ///
@@ -103,12 +109,16 @@ impl Node {
                 // ssid may have ended before its answer was written: then nobody listens there any more.
                 let ended = std::os::unix::net::UnixStream::connect(state.admin_socket()).is_err();
                 if let Err(error) = asked
-                    && (!ended || matches!(error, Error::NoDaemon { .. }))
+                    && (!ended || matches!(error, admin::Error::NoDaemon { .. }))
                 {
-                    return Err(error);
+                    return Err(error.into());
                 }
                 crate::keeper::wait_until_free(&state, STOP_WITHIN)?;
             }
+            Node::Drain(named) => return drain(&named, true, dir),
+            Node::Undrain(named) => return drain(&named, false, dir),
+            Node::Rename(rename) => return rename.run(dir),
+            Node::Describe(describe) => return describe.run(dir),
         }
         Ok(0)
     }

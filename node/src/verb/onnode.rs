@@ -2,9 +2,9 @@
 
 use super::{Outcome, find_node, loads, view};
 use crate::Error;
-use crate::admin::client::Place;
+use admin::Place;
+use admin::wire::{NodeState, View};
 use clap::Args;
-use membership::{NodeState, View};
 use pm::client::{Everywhere, Foreground, everywhere, foreground};
 use pm::wire::TaskSpec;
 use std::ffi::{OsStr, OsString};
@@ -118,6 +118,18 @@ pub fn run_on(
         eprintln!("{name}: {message}");
     }
     ending.imitate()
+}
+
+/// Runs one command on `node` and leaves its output to us; how it ended does not matter.
+///
+/// # Errors
+/// It cannot be run there.
+pub fn try_on(place: &Place, table: &View, node: u32, command: Vec<OsString>) -> Result<(), Error> {
+    let spec = spec(place, command)?;
+    let (socket, node_name) = (place.admin_socket(), table.name_of(node));
+    let options =
+        Foreground { socket: &socket, node: base::NodeId(node), node_name: &node_name, spec, shadow: false };
+    foreground(options).map(drop).map_err(Error::said)
 }
 
 /// What the command inherits from us. From the host, the cluster's commands come first in its PATH.

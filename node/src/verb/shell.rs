@@ -2,7 +2,7 @@
 
 use super::onnode::run_on;
 use super::{Outcome, find_node, view};
-use crate::admin::client::Place;
+use admin::Place;
 use clap::Args;
 use std::ffi::OsString;
 use std::path::Path;

@@ -2,8 +2,8 @@
 
 use super::{Outcome, view};
 use crate::Error;
-use crate::admin::client::Place;
-use crate::admin::wire::{Ask, PlacementRequest};
+use admin::Place;
+use admin::wire::{Ask, PlacementRequest};
 use base::NodeId;
 use clap::Args;
 use std::ffi::OsString;

@@ -1,8 +1,8 @@
 //! `where_pid`: on which node a process runs.
 
 use super::{Outcome, print_json, view};
-use crate::admin::client::Place;
-use crate::admin::wire::Ask;
+use admin::Place;
+use admin::wire::Ask;
 use clap::Args;
 use std::path::Path;
 

@@ -89,6 +89,11 @@ impl Core {
         self.commit
     }
 
+    /// Who decides, as this member's log has it, agreed or not.
+    pub fn voters(&self) -> &Voters {
+        self.log.voters()
+    }
+
     /// The log from memory: what stands at a place, if it is not compacted.
     pub fn stamp(&self, index: Index) -> Option<Stamp> {
         self.log.stamp(index)

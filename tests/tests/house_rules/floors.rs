@@ -7,6 +7,8 @@ pub const FLOORS: &[(&str, u32)] = &[
     ("base", 0),
     ("fabric", 1),
     ("fuse", 1),
+    ("admin", 1),
+    ("libssi", 2),
     ("replog", 2),
     ("membership", 3),
     ("dlm", 4),

@@ -14,6 +14,7 @@ const UNSAFE_PLACES: [&str; 14] = [
     // A C interface is nothing else.
     "libdlm/src/",
     "libdlm_lt/src/",
+    "libssi/src/",
     "pm/src/sys/",
     "node/src/sys.rs",
     "xtask/src/sys.rs",

@@ -1,10 +1,10 @@
 //! `ssi cluster rekey`: another key for the cluster, while everything runs.
 
 use crate::Error;
-use crate::admin::client::Place;
-use crate::admin::wire::{Ask, Rekey as Wanted};
 use crate::config::read_key;
 use crate::verb::Outcome;
+use admin::Place;
+use admin::wire::{Ask, Rekey as Wanted};
 use clap::Args;
 use std::path::{Path, PathBuf};
 use std::time::Duration;

@@ -3,9 +3,9 @@
 //! Counters come from the daemons; rates are made here, from one answer (since the daemon's start) or from two.
 
 use crate::Error;
-use crate::admin::client::Place;
-use crate::admin::wire::{Answer, Ask, Fabric, FabricPeer, FabricRail};
 use crate::verb::{Outcome, human, print_json, print_table};
+use admin::Place;
+use admin::wire::{Answer, Ask, Fabric, FabricPeer, FabricRail};
 use clap::Args;
 use rustix::event::{Timespec, poll};
 use serde_json::{Map, Value, json};
@@ -73,7 +73,7 @@ fn ask(place: &Place) -> Result<(Vec<Fabric>, Vec<String>), Error> {
         }
     }
     match first {
-        Some(error) if daemons.is_empty() => Err(error),
+        Some(error) if daemons.is_empty() => Err(error.into()),
         _ => Ok((daemons, silent)),
     }
 }
