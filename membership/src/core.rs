@@ -308,15 +308,18 @@ impl Core {
     }
 
     /// Peers that are DOWN fail at once. Not before this run has heard of a master: until then the table may be old, and
-    /// two nodes that each think the other DOWN could not elect one.
+    /// two nodes that each think the other DOWN could not elect one. For the same reason voters are reached while no master is
+    /// heard, and the master always: it may be DOWN in the table while its new life waits to be agreed.
     fn update_downs(&mut self, now: Time, effects: &mut Vec<Effect>) {
-        let known = self.master(now).is_some();
+        let master = self.master(now);
+        let view = self.known.view();
         let is_down = |row: &&Node| {
             let id = row.node_id();
             id != self.me()
                 && !row.is_alive()
                 && self.detector.returning(row).is_none()
-                && (known || self.downs.contains(&id))
+                && master != Some(id)
+                && (master.is_some() || (self.downs.contains(&id) && !view.voters.contains(&id.0)))
         };
         let downs: BTreeSet<NodeId> = self.view().nodes.iter().filter(is_down).map(Node::node_id).collect();
         if downs == self.downs {

@@ -5,10 +5,18 @@ use base::NodeId;
 use fabric::{Endpoint, Peer, Role};
 use std::net::SocketAddr;
 
-/// Tells `endpoint`, which belongs to node `me`, the addresses in `view`, and forgets nodes that only `before` has.
+/// Tells `endpoint`, which belongs to node `me`, the addresses that `view` has and `before` has not, and forgets nodes that only
+/// `before` has. An address that did not change is not told again: a node that is back may be elsewhere ([`reach`]), and no view
+/// shows that yet.
 pub(crate) fn apply(endpoint: &Endpoint, me: NodeId, before: Option<&View>, view: &View) {
     for row in &view.nodes {
-        set_addresses(endpoint, row);
+        let known = before.and_then(|before| before.node(row.node_id()));
+        let same = |known: &Node| {
+            known.control_address == row.control_address && known.data_address == row.data_address
+        };
+        if !known.is_some_and(same) {
+            set_addresses(endpoint, row);
+        }
         if row.node_id() != me && endpoint.local().role == Role::Control {
             endpoint.keep_connected(control(row.node_id()));
         }

@@ -32,7 +32,7 @@ impl Running {
     async fn kill(self) {
         self.supervisor.abort();
         self.handle.stop();
-        self.handle.ended().await;
+        tokio::time::timeout(PATIENCE, self.handle.ended()).await.expect("its threads end");
         self.endpoint.close().await;
     }
 }
@@ -170,7 +170,7 @@ async fn three_nodes_join_lose_one_and_get_it_back() {
     assert_eq!(view.await.nodes[2].control_address, three.endpoint.address().to_string());
 
     // The master's end moves the mastership.
-    assert!(three.handle.lease().wait().await);
+    assert!(tokio::time::timeout(PATIENCE, three.handle.lease().wait()).await.unwrap());
     let status = three.handle.status().await.unwrap();
     assert!(status.quorum && status.master == Some(NodeId(1)), "{status:?}");
     one.kill().await;
@@ -273,7 +273,7 @@ async fn whoever_waits_for_transitions_sees_each_once_and_the_lease_ends_with_th
     // From another node, and from far back: the same steps.
     wait_for(&two.handle, "as far", |view| view.epoch >= last.epoch).await;
     let (mut here, mut there) =
-        (one.handle.transitions(base::Epoch(1)), two.handle.transitions(base::Epoch(last.epoch - 3)));
+        (one.handle.transitions(base::Epoch(1)), two.handle.transitions(base::Epoch(last.epoch - 1)));
     let first = there.next().await.unwrap();
     loop {
         let step = here.next().await.unwrap();
