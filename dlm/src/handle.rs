@@ -75,13 +75,17 @@ impl Handle {
     pub async fn follow(self, membership: membership::Handle) {
         let (me, own) = (self.shared.node, shell::life(membership.local()));
         let mut views = membership.watch();
+        let mut lease = membership.lease();
+        self.shared.turn(|state, _| state.serve_under(lease.clone()));
         loop {
             let view = views.borrow_and_update().clone();
             if let Some((era, members)) = shell::members(&view, me, own) {
                 self.view(era, members);
             }
-            if views.changed().await.is_err() {
-                return;
+            self.lease(lease.is_held());
+            tokio::select! {
+                changed = views.changed() => if changed.is_err() { return },
+                changed = lease.changed() => if changed.is_none() { return },
             }
         }
     }

@@ -51,6 +51,8 @@ use timer::Timer;
 const SEND_DEADLINE: Duration = Duration::from_secs(2);
 /// What programs want while the node has no lease, at most; more is refused.
 const HELD_MAX: usize = 65_536;
+/// After so long it is looked whether the lease is there again: much shorter than a lease.
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 /// What handles, the service and the timer's thread share.
 pub(crate) struct Shared {
@@ -74,7 +76,11 @@ pub(crate) struct State {
     effects: Vec<Effect>,
     told: Told,
     has_lease: bool,
+    /// Looked at before anything is granted: who was paused finds it over before anybody could say so.
+    lease: Option<membership::Lease>,
     held: VecDeque<event::Event>,
+    /// When to look whether the lease is there again, if nobody has said that it was not.
+    look_at: Option<Time>,
     /// When the timer's thread will look.
     armed: Option<Time>,
 }
@@ -94,7 +100,9 @@ pub(crate) fn start(config: Config, endpoint: Endpoint) -> Result<Handle, Error>
         effects: Vec::new(),
         told: Told::default(),
         has_lease: true,
+        lease: None,
         held: VecDeque::new(),
+        look_at: None,
         armed: None,
     };
     let shared = Arc::new_cyclic(|itself| Shared {
@@ -210,8 +218,14 @@ impl Shared {
     fn tick(&self) -> Option<Time> {
         let now = self.now();
         let mut state = self.state.lock();
-        if state.core.next_deadline().is_some_and(|due| due <= now) && state.has_lease {
-            state.apply(now, Event::Tick);
+        if state.look_at.is_some_and(|due| due <= now) {
+            state.let_in(now);
+        }
+        if state.core.next_deadline().is_some_and(|due| due <= now) {
+            match state.may_serve() {
+                true => state.apply(now, Event::Tick),
+                false => state.look_at = Some(now + LOOK_AGAIN),
+            }
         }
         state.break_circles(now);
         let mut batches = state.post.due(now);
@@ -239,9 +253,11 @@ impl State {
 
     /// A user's event; without a lease it waits.
     pub(crate) fn submit(&mut self, now: Time, event: event::Event) {
-        if self.has_lease {
+        if self.may_serve() {
+            self.let_in(now);
             return self.apply(now, Event::User(event));
         }
+        self.look_at = Some(now + LOOK_AGAIN);
         if self.held.len() < HELD_MAX || !matches!(event, event::Event::Request(_)) {
             return self.held.push_back(event);
         }
@@ -261,15 +277,33 @@ impl State {
     /// The node's lease has ended, or is there again.
     pub(crate) fn lease(&mut self, now: Time, has_lease: bool) {
         self.has_lease = has_lease;
-        while self.has_lease
+        self.let_in(now);
+    }
+
+    /// From now on this lease counts, too.
+    pub(crate) fn serve_under(&mut self, lease: membership::Lease) {
+        self.lease = Some(lease);
+    }
+
+    fn may_serve(&self) -> bool {
+        self.has_lease && self.lease.as_ref().is_none_or(membership::Lease::is_held)
+    }
+
+    /// What has waited for the lease, if it is there.
+    fn let_in(&mut self, now: Time) {
+        self.look_at = None;
+        while self.may_serve()
             && let Some(event) = self.held.pop_front()
         {
             self.apply(now, Event::User(event));
         }
+        if !self.held.is_empty() && self.has_lease {
+            self.look_at = Some(now + LOOK_AGAIN);
+        }
     }
 
     fn received(&mut self, now: Time, from: NodeId, bytes: Bytes) -> Result<(), Error> {
-        if !self.has_lease {
+        if !self.may_serve() {
             return Ok(());
         }
         for (header, batch) in self.post.received(now, from, bytes)? {
@@ -314,7 +348,7 @@ impl State {
 
     /// In this node's own table all edges are of one moment: a circle is a deadlock.
     fn break_circles(&mut self, now: Time) {
-        if self.has_lease && self.circles.is_due(now) {
+        if self.may_serve() && self.circles.is_due(now) {
             for victim in circles::victims(&self.core, now) {
                 self.apply(now, Event::User(victim));
             }
@@ -322,8 +356,8 @@ impl State {
     }
 
     fn next_deadline(&self) -> Option<Time> {
-        let core = self.core.next_deadline().filter(|_| self.has_lease);
-        [core, self.post.next_deadline(), self.circles.next_look()].into_iter().flatten().min()
+        let core = self.core.next_deadline().filter(|_| self.has_lease && self.look_at.is_none());
+        [core, self.post.next_deadline(), self.circles.next_look(), self.look_at].into_iter().flatten().min()
     }
 
     /// True if the timer's thread must look sooner than it would.

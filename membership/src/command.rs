@@ -11,7 +11,7 @@ pub struct Command {
     #[prost(uint64, tag = "1")]
     pub at_ms: u64,
     /// What shall be.
-    #[prost(oneof = "Act", tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16")]
+    #[prost(oneof = "Act", tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17")]
     pub act: Option<Act>,
 }
 
@@ -63,6 +63,28 @@ pub enum Act {
     /// The node with this number is master now.
     #[prost(uint32, tag = "16")]
     Reign(u32),
+    /// Another `ssid` runs in these lives.
+    #[prost(message, tag = "17")]
+    Run(Runs),
+}
+
+/// A run of an `ssid`.
+#[derive(Clone, Copy, PartialEq, prost::Message)]
+pub struct Run {
+    /// In which life.
+    #[prost(message, required, tag = "1")]
+    pub life: Life,
+    /// Its number.
+    #[prost(fixed64, tag = "2")]
+    pub daemon: u64,
+}
+
+/// Some of them.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Runs {
+    /// Which.
+    #[prost(message, repeated, tag = "1")]
+    pub runs: Vec<Run>,
 }
 
 /// One life of a node.

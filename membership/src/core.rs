@@ -67,7 +67,8 @@ pub struct Core {
 
 impl Core {
     /// The core of the node in `config.row`. Give it [`Event::Tick`] at once.
-    pub fn new(now: Time, config: Config, disk: OnDisk, seed: u64) -> Core {
+    pub fn new(now: Time, mut config: Config, disk: OnDisk, seed: u64) -> Core {
+        config.row.daemon = config.daemon;
         let mut settings = replog::Config::new(config.member, seed);
         settings.heartbeat = config.timings.interval;
         settings.election_min = config.timings.election_min;

@@ -8,7 +8,7 @@ use crate::lease::Lease;
 use crate::shell::random_number;
 use crate::shell::{Ended, Input, Shared};
 use crate::talk::{Ask, Change, Replace, Say};
-use crate::wire::{Property, View};
+use crate::wire::{Node, Property, View};
 use base::{Epoch, NodeId};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
@@ -30,6 +30,11 @@ pub struct Handle {
 impl Handle {
     pub(crate) fn new(shared: Arc<Shared>) -> Handle {
         Handle { shared }
+    }
+
+    /// This node's row, with its life and this run of its `ssid`.
+    pub fn local(&self) -> &Node {
+        &self.shared.local
     }
 
     /// The newest agreed view that this node knows.

@@ -118,8 +118,9 @@ impl Membership {
         endpoint: Endpoint,
         heartbeat_socket: UdpSocket,
     ) -> Result<crate::Handle, Error> {
-        let Config { local, state_dir, key, cluster, timings, fencing, on_thread_start } = config;
+        let Config { mut local, state_dir, key, cluster, timings, fencing, on_thread_start } = config;
         let table = saved::load(&state_dir)?;
+        local.daemon = random_number();
         let id = local.node_id();
         if table.view().node(id).is_none() {
             return Err(Error::NotInTable(id));
@@ -150,8 +151,8 @@ impl Membership {
             keeper.start(on_thread_start).map_err(start_error("the disk's thread"))?;
         let tick = timings.tick;
         let core_config = CoreConfig {
+            daemon: local.daemon,
             row: local,
-            daemon: random_number(),
             timings,
             member,
             fencing: !fencing.is_empty(),

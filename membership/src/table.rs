@@ -121,6 +121,9 @@ impl Table {
         if draft != self.view {
             // A table that is founded again from what was last known goes on from there.
             draft.epoch = if self.is_empty() { draft.epoch.max(1) } else { self.view.epoch + 1 };
+            if !draft.lives().eq(self.view.lives()) {
+                draft.era = draft.epoch;
+            }
             let before = self.history.back().map_or(0, |step| step.at_ms);
             let at_ms = command.at_ms.max(before);
             let step = Transition::between(&self.view, &draft, done.kind, &done.why, done.node, at_ms);
@@ -240,6 +243,10 @@ fn carry_out(draft: &mut View, act: &Act) -> Result<Done, String> {
         Act::Recover(lives) => {
             rules::set_states(draft, &lives.lives, &[Stalled], Up);
             done(Kind::Recovered, 0, &lives.why)
+        }
+        Act::Run(runs) => {
+            rules::set_runs(draft, &runs.runs);
+            done(Kind::Restarted, 0, "")
         }
         Act::Down(lives) => {
             rules::set_states(draft, &lives.lives, &[Up, Stalled], Down);

@@ -90,6 +90,8 @@ pub enum ChangeKind {
     Voters = 15,
     /// A setting of the cluster changed.
     Setting = 16,
+    /// Its `ssid` was started again: what the one before knew alone is gone.
+    Restarted = 17,
 }
 
 /// Everything of a view but its rows and its number.
@@ -116,6 +118,9 @@ pub struct Charter {
     /// See [`View::voters_wanted`].
     #[prost(uint32, tag = "7")]
     pub voters_wanted: u32,
+    /// See [`View::era`].
+    #[prost(uint64, tag = "8")]
+    pub era: u64,
 }
 
 impl Transition {
@@ -215,6 +220,7 @@ impl ChangeKind {
             ChangeKind::Master => "master",
             ChangeKind::Voters => "voters",
             ChangeKind::Setting => "setting",
+            ChangeKind::Restarted => "restarted",
         }
     }
 }
@@ -230,13 +236,15 @@ impl View {
             last_id: self.last_id,
             voters: self.voters.clone(),
             voters_wanted: self.voters_wanted,
+            era: self.era,
         }
     }
 
     fn set_charter(&mut self, charter: &Charter) {
-        let Charter { cluster, master, pid_region, mds, last_id, voters, voters_wanted } = charter.clone();
+        let Charter { cluster, master, pid_region, mds, last_id, voters, voters_wanted, era } =
+            charter.clone();
         (self.cluster, self.master, self.pid_region, self.mds) = (cluster, master, pid_region, mds);
-        (self.last_id, self.voters, self.voters_wanted) = (last_id, voters, voters_wanted);
+        (self.last_id, self.voters, self.voters_wanted, self.era) = (last_id, voters, voters_wanted, era);
     }
 
     /// Takes one step on; false, and nothing is changed, if it is not the next one.

@@ -50,6 +50,9 @@ pub struct Node {
     /// The life of the node that this row speaks of.
     #[prost(uint64, tag = "10")]
     pub incarnation: u64,
+    /// The run of `ssid` in it that was last heard of: another number after each restart; 0 before the first.
+    #[prost(fixed64, tag = "20")]
+    pub daemon: u64,
     /// Nothing new shall be placed on it.
     #[prost(bool, tag = "11")]
     pub drained: bool,
@@ -120,6 +123,10 @@ pub struct View {
     /// The largest id ever given out: ids are not used twice, also not after a removal.
     #[prost(uint32, tag = "7")]
     pub last_id: u32,
+    /// The number of the last view in which a life of a node, or a run of its `ssid`, began or ended: who misses views still knows since when
+    /// those who live do.
+    #[prost(uint64, tag = "20")]
+    pub era: u64,
     /// The nodes that keep the log of the table, by id; empty before the first of them has said so.
     #[prost(uint32, repeated, tag = "8")]
     pub voters: Vec<u32>,
@@ -132,6 +139,17 @@ impl View {
     /// The number of this view.
     pub fn epoch(&self) -> Epoch {
         Epoch(self.epoch)
+    }
+
+    /// The number of the last view in which a life, or a run of an `ssid`, began or ended.
+    pub fn era(&self) -> Epoch {
+        Epoch(self.era)
+    }
+
+    /// Who lives in this view: node, life, run of its `ssid`.
+    pub fn lives(&self) -> impl Iterator<Item = (NodeId, Incarnation, u64)> + '_ {
+        let alive = self.nodes.iter().filter(|node| node.is_alive());
+        alive.map(|node| (node.node_id(), node.incarnation(), node.daemon))
     }
 
     /// The row of `id`.

@@ -4,10 +4,10 @@
 //! Invariant: every view that a node told is kept, in the order in which it came, with the moment.
 
 use crate::Cluster;
+use admin::wire::{Answer, VERSION};
+use admin::wire::{NodeState, View};
 use base::codec::ServiceHello;
 use base::{FrameReader, encode_frame};
-use membership::{NodeState, View};
-use node::admin::wire::{Answer, VERSION};
 use std::collections::HashMap;
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;

@@ -3,7 +3,7 @@
 //! What is asserted is what users see: the states in the views, that all nodes tell one table an epoch, that commands run,
 //! and that a node which the others gave up begins anew by itself.
 
-use membership::{NodeState, View};
+use admin::wire::{NodeState, View};
 use rustix::process::Signal;
 use ssi_tests::faults::signal;
 use ssi_tests::views::{Watch, all_up, is};

@@ -2,8 +2,8 @@
 //!
 //! `SSI_TEST_LONG` (`cargo xtask test --long`) asks for more nodes, more rounds and a longer load.
 
+use admin::wire::{NodeState, View};
 use base::Prng;
-use membership::{NodeState, View};
 use rustix::process::Signal;
 use ssi_tests::faults::{Load, signal};
 use ssi_tests::views::{Watch, all_up, is};

@@ -1,6 +1,6 @@
 //! The daemons are replaced by those of another copy of the binary, one node at a time: no process, waiter or stream notices.
 
-use membership::NodeState;
+use admin::wire::NodeState;
 use rustix::process::Signal;
 use ssi_tests::faults::signal;
 use ssi_tests::views::{Watch, all_up, is};

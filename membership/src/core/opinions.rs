@@ -4,7 +4,8 @@
 
 use super::Core;
 use super::leading::Purpose;
-use crate::command::{Act, Life, Lives};
+use crate::command::{Act, Life, Lives, Run, Runs};
+use crate::talk::Condition;
 use crate::wire::{Node, NodeState};
 use base::{NodeId, Time};
 
@@ -19,6 +20,7 @@ struct Opinions {
     outlived: Vec<Life>,
     stalled: Vec<Life>,
     recovered: Vec<Life>,
+    runs: Vec<Run>,
     risen: Vec<Node>,
 }
 
@@ -45,12 +47,15 @@ impl Core {
             self.judge(row, now, &mut opinions);
         }
         self.wait_for_fading(now, &mut opinions.silent);
-        let Opinions { silent, outlived, stalled, recovered, risen } = opinions;
+        let Opinions { silent, outlived, stalled, recovered, runs, risen } = opinions;
         self.doom(now, silent, SILENT);
         self.doom(now, outlived, OUTLIVED);
         if !stalled.is_empty() {
             let lives = Lives { lives: stalled, why: STALLED.into() };
             self.propose(now, Act::Stall(lives), None, Purpose::Opinion);
+        }
+        if !runs.is_empty() {
+            self.propose(now, Act::Run(Runs { runs }), None, Purpose::Opinion);
         }
         if !recovered.is_empty() {
             let lives = Lives { lives: recovered, why: String::new() };
@@ -91,6 +96,10 @@ impl Core {
         }
         if !row.is_alive() {
             return;
+        }
+        let condition = if itself { Some(self.condition) } else { self.detector.condition(row) };
+        if let Some(Condition { daemon, .. }) = condition.filter(|condition| condition.daemon != row.daemon) {
+            opinions.runs.push(Run { life: life(row), daemon });
         }
         let opinion = match itself {
             true if self.condition.data_up => NodeState::Up,

@@ -3,7 +3,7 @@
 //! Invariants: ids are given out upwards and never twice; a name is borne by one row; a life that is DOWN never
 //! comes back, only a later life of the same node does. What is refused leaves the draft as it was or useless.
 
-use crate::command::Life;
+use crate::command::{Life, Run};
 use crate::wire::{Node, NodeState, Property, View};
 use base::NodeId;
 use base::limits::NODES_MAX;
@@ -31,6 +31,7 @@ pub fn founded(cluster: &str, first: &Node, pid_region: u32) -> View {
         last_id: 1,
         voters: vec![1],
         voters_wanted: VOTERS_WANTED,
+        era: 1,
     }
 }
 
@@ -143,6 +144,16 @@ pub fn set_states(view: &mut View, lives: &[Life], from: &[NodeState], to: NodeS
         let named = lives.iter().any(|life| life.node == row.id && life.life == row.incarnation);
         if named && from.contains(&row.state()) {
             row.state = to as i32;
+        }
+    }
+}
+
+/// Notes which `ssid` runs in those of these lives that are not over.
+pub fn set_runs(view: &mut View, runs: &[Run]) {
+    for row in view.nodes.iter_mut().filter(|row| row.is_alive()) {
+        let is_its = |run: &&Run| run.life.node == row.id && run.life.life == row.incarnation;
+        if let Some(run) = runs.iter().find(is_its) {
+            row.daemon = run.daemon;
         }
     }
 }

@@ -33,6 +33,7 @@ pub fn start(
         // Nothing on shared storage is guarded by locks yet.
         guarded: BTreeSet::new(),
         lease: LEASE,
+        remaster: dlm::node::Remaster::default(),
     };
     let locks = Handle::start(config, endpoint.clone()).map_err(Error::said)?;
     tokio::spawn(locks.clone().follow(membership.clone()));

@@ -67,7 +67,7 @@ pub fn transition(step: &membership::Transition) -> Transition {
 fn cause(kind: ChangeKind) -> Cause {
     match kind {
         ChangeKind::Founded | ChangeKind::Joined => Cause::Joined,
-        ChangeKind::Up | ChangeKind::Recovered => Cause::Started,
+        ChangeKind::Up | ChangeKind::Recovered | ChangeKind::Restarted => Cause::Started,
         ChangeKind::Stalled => Cause::Stalled,
         ChangeKind::Down => Cause::Failed,
         ChangeKind::Fenced | ChangeKind::FenceFailed => Cause::Fenced,
@@ -99,9 +99,10 @@ fn text(step: &membership::Transition, change: &membership::Change) -> String {
         (ChangeKind::Setting, _, _, Some(charter)) => {
             format!("voters wanted: {}", charter.voters_wanted)
         }
-        (ChangeKind::FenceFailed | ChangeKind::Undrained | ChangeKind::Founded, ..) => {
-            said(change.kind().word())
-        }
+        (
+            ChangeKind::FenceFailed | ChangeKind::Undrained | ChangeKind::Founded | ChangeKind::Restarted,
+            ..,
+        ) => said(change.kind().word()),
         _ => change.why.clone(),
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! Invariant: epochs only grow on one connection; a client that reads slowly misses views, never the newest.
 
-use crate::admin::wire::Answer;
+use super::table;
+use admin::wire::Answer;
 use base::encode_frame;
 use membership::View;
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use tokio::sync::watch;
 pub async fn tell(mut stream: UnixStream, mut views: watch::Receiver<Arc<View>>, local: u32) {
     let mut nothing = [0];
     loop {
-        let view = Some((**views.borrow_and_update()).clone());
+        let view = Some(table::view(&views.borrow_and_update()));
         let frame = encode_frame(&Answer { view, local, ..Answer::default() });
         if stream.write_all(&frame).await.is_err() {
             return;

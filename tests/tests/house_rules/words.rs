@@ -5,7 +5,7 @@
 use super::source::{Source, has_word};
 
 /// Files and folders in which `unsafe` may stand.
-const UNSAFE_PLACES: [&str; 14] = [
+const UNSAFE_PLACES: [&str; 15] = [
     "fabric/src/region/memory.rs",
     "fabric/src/shm/sys.rs",
     "fabric/src/tcp/sys.rs",

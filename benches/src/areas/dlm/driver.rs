@@ -106,7 +106,7 @@ impl Driver {
     async fn local(&self, count: usize) -> Result<(), Error> {
         let all = (0..).map(|k| name("local", k));
         let elsewhere = all.filter_map(Result::ok).filter(|name| {
-            let key = Key { lockspace: space(), name: *name };
+            let key = Key::new(space(), *name);
             self.node.directory_of(&key).is_some_and(|node| node != self.me)
         });
         let names: Vec<Name> = elsewhere.take(count + WARM_UP).collect();

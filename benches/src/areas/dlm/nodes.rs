@@ -63,6 +63,7 @@ pub fn manager(endpoint: &Endpoint, k: u32, nodes: u32) -> Result<Handle, Error>
         trees_idle_max: IDLE_MAX,
         guarded: BTreeSet::new(),
         lease: Duration::from_secs(1),
+        remaster: dlm::node::Remaster::default(),
     };
     let handle = Handle::start(config, endpoint.clone())?;
     handle.view(Epoch(1), members(nodes, None));

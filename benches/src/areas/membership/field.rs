@@ -4,7 +4,7 @@
 
 use crate::Error;
 use crate::areas::cluster::cluster;
-use membership::{NodeState, View};
+use admin::wire::{NodeState, View};
 use rustix::process::Signal;
 use ssi_tests::faults::{Network, signal};
 use ssi_tests::views::{Watch, is};
