@@ -90,18 +90,15 @@ impl Node {
             self.scoped_asked(from, &ask, &scoped);
             return self.count_ask(from, ask.key);
         }
+        if self.is_old(from, &ask) {
+            return;
+        }
         // A node has one ask at a time.
         if let Some(spot) = self.spots.get_mut(&ask.key) {
             spot.ahead.remove(&from);
-        }
-        let mut holder = self.holder(&ask.key, from);
-        if holder.is_some_and(|holder| holder.tag == ask.tag) {
-            return;
-        }
-        // One ask of a node at a time: what still reads is this one, come twice, or an earlier one.
-        if let Some(spot) = self.spots.get_mut(&ask.key) {
             spot.readers.retain(|reader| reader.from != from);
         }
+        let mut holder = self.holder(&ask.key, from);
         if let Some(Holder { lock, wants: Some(_), .. }) = holder {
             // A node has one ask at a time: this wait is an earlier one, which came twice around a change of view.
             self.master(Event::Cancel { tag: NO_ANSWER, owner: owner(from), lock });
@@ -130,6 +127,15 @@ impl Node {
         }
         self.note_empty(ask.key);
         self.count_ask(from, ask.key);
+    }
+
+    /// True if this or a later ask of the node has been seen: it came twice around a change of view. (A reader may ask again: the value is fetched anew.)
+    fn is_old(&self, from: NodeId, ask: &Ask) -> bool {
+        let Some(spot) = self.spots.get(&ask.key) else { return false };
+        let mut later = spot.readers.iter().filter(|reader| reader.from == from).map(|reader| reader.ask.tag);
+        let is_ahead = spot.ahead.get(&from).is_some_and(|later| later.tag > ask.tag);
+        let is_held = spot.holders.get(&from).is_some_and(|holder| holder.tag >= ask.tag);
+        is_ahead || is_held || later.any(|tag| tag > ask.tag)
     }
 
     fn convert_token(&mut self, from: NodeId, holder: Holder, ask: &Ask) {
