@@ -49,9 +49,17 @@ pub struct Tree {
     pub asks: Asks,
     pub moving: Option<Move>,
     /// It is on its way to this node, or there: here is nothing of it.
-    pub handed: Option<NodeId>,
+    pub handed: Option<Hand>,
     /// It came from this node, and the directory does not know yet.
     pub taken_from: Option<NodeId>,
+}
+
+/// To whom a tree was given.
+#[derive(Clone, Copy, Debug)]
+pub struct Hand {
+    pub to: NodeId,
+    /// The era in which that life of it ended: what it had granted is known to the holders only, and the directory must hear so.
+    pub ended: Option<Epoch>,
 }
 
 /// A resource of a tree: there while anything is in it.
@@ -77,10 +85,10 @@ impl Node {
         let Some(tree) = self.trees.get_mut(&ask.key.root()) else {
             return self.post(from, Message::NotMaster { tag: ask.tag, key: ask.key });
         };
-        if let Some(to) = tree.handed {
+        if let Some(Hand { to, ended: None }) = tree.handed {
             return self.pass_on(to, from, ask);
         }
-        if tree.is_leaving || tree.moving.is_some() {
+        if tree.is_leaving || tree.handed.is_some() || tree.moving.is_some() {
             return tree.waiting.push((from, ask));
         }
         if is_held {

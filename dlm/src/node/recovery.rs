@@ -12,7 +12,7 @@
 use super::canary::sings;
 use super::{Member, MemberState, Node, PARTITIONS, partition};
 use crate::event::{Effect, Event, Gone, LockId};
-use crate::message::{Ask, Copy, Key, Message, Placed, Report, ScopedCopy};
+use crate::message::{Ask, Copy, Handed, Key, Message, Placed, Report, ScopedCopy};
 use crate::mode::Mode;
 use crate::resource::Value;
 use base::{Epoch, Incarnation, NodeId, Time};
@@ -31,6 +31,8 @@ pub struct Recovery {
     reports: BTreeMap<NodeId, Report>,
     finished: BTreeSet<NodeId>,
     is_done: bool,
+    /// The last era whose recovery ended here.
+    last_done: Epoch,
     /// The last era in which each owner finished, as far as this node was told.
     recovered: BTreeMap<NodeId, Epoch>,
     /// Masters that asked to be forgotten while the partition did not serve.
@@ -80,6 +82,7 @@ impl Node {
         if let Some(ended) = self.cluster.change(epoch, live) {
             self.end_moves();
             self.enter_era(epoch);
+            self.end_hands(&ended);
             self.forget_masters(&ended);
             for node in ended {
                 let state = members.iter().find(|member| member.node == node).map(|member| member.state);
@@ -220,9 +223,9 @@ impl Node {
             let Some(owner) = self.cluster.owner(partition(&copy.key)) else { continue };
             reports.entry(owner).or_default().scoped.push(copy);
         }
-        for (key, to) in self.report_handed() {
-            let Some(owner) = self.cluster.owner(partition(&key)) else { continue };
-            reports.entry(owner).or_default().handed.push((key, to));
+        for handed in self.report_handed() {
+            let Some(owner) = self.cluster.owner(partition(&handed.key)) else { continue };
+            reports.entry(owner).or_default().handed.push(handed);
         }
         let floor = self.table.last_token().max(self.users.last_token());
         for node in self.cluster.live() {
@@ -284,9 +287,11 @@ impl Node {
         let mut orphans: BTreeMap<Key, Vec<(NodeId, Copy)>> = BTreeMap::new();
         let mut scoped: BTreeMap<Key, Vec<(NodeId, ScopedCopy)>> = BTreeMap::new();
         self.find_receivers(&reports);
+        self.recovery.last_done = self.cluster.era();
         for (node, report) in reports {
             for key in report.masters {
-                self.directory.entries.insert(key, node);
+                // (Who has taken it over since the report has said so.)
+                self.directory.entries.entry(key).or_insert(node);
             }
             for copy in report.orphans {
                 orphans.entry(copy.key).or_default().push((node, copy));
@@ -333,20 +338,31 @@ impl Node {
 
     /// Trees that were on their way: their former master passes on what comes, until the new one says that it has them. If that one is dead, nobody has them.
     fn find_receivers(&mut self, reports: &BTreeMap<NodeId, Report>) {
-        let mut handed: BTreeMap<Key, BTreeMap<NodeId, NodeId>> = BTreeMap::new();
+        let (frozen, last) = (&self.recovery.frozen, self.recovery.last_done);
+        let mut handed: BTreeMap<Key, BTreeMap<NodeId, Option<NodeId>>> = BTreeMap::new();
         for (from, report) in reports {
-            for (key, to) in &report.handed {
-                handed.entry(*key).or_default().insert(*from, *to);
+            for Handed { key, to, ended } in &report.handed {
+                // What this owner has rebuilt since is newer.
+                let is_settled =
+                    ended.is_some_and(|ended| ended <= last) && !frozen.contains(&partition(key));
+                if !is_settled {
+                    let alive = ended.is_none().then_some(*to);
+                    handed.entry(*key).or_default().insert(*from, alive);
+                }
             }
         }
         for (key, hands) in handed {
-            let Some((from, to)) = hands.iter().find(|(_, to)| !hands.contains_key(to)) else { continue };
+            let is_last = |to: &Option<NodeId>| to.is_none_or(|to| !hands.contains_key(&to));
+            let Some((from, to)) = hands.iter().find(|(_, to)| is_last(to)) else { continue };
             let entry = self.directory.entries.get(&key);
             if entry.is_some_and(|master| !hands.contains_key(master)) {
                 continue;
             }
-            if self.cluster.is_live(*to) {
-                self.directory.entries.insert(key, *from);
+            if to.is_some() {
+                // (Where the partition serves, the entry is newer.)
+                if frozen.contains(&partition(&key)) {
+                    self.directory.entries.insert(key, *from);
+                }
             } else {
                 self.directory.entries.remove(&key);
             }
@@ -358,6 +374,7 @@ impl Node {
         self.directory.entries.insert(key.root(), self.me());
         self.recovery.held_keys.insert(key.root());
         self.trees.entry(key.root()).or_default();
+        self.forget_hand(key.root());
     }
 
     /// This node becomes master of a tree, whose state is in the copies of those who survive.
@@ -433,6 +450,7 @@ impl Node {
         }
         if done && era == self.cluster.era() {
             self.recovery.recovered.insert(from, era);
+            self.forget_lost_hands(from);
             let again = |key: &&Key| {
                 let lost = self.tokens[key].asked.is_some_and(|asked| asked.to.is_none());
                 lost && self.cluster.owner(partition(key)) == Some(from)

@@ -8,6 +8,7 @@
 //!  all have noted: what it has -------------------------------------Tree----> places it
 //!  forwards what still comes to T                  <--Moved------------------ serves      --Took--> T is the master
 //!                             <---------------------------------Taken-------- <--Confirmed--------
+//!  forgets it                 ----------------------------------Noted------->
 //! ```
 //!
 //! Invariants: the state of a tree is at M, on its way, or at T; M says in each report that T has it, until D has noted T. A holder is told by M before anything is
@@ -16,13 +17,16 @@
 
 use super::Node;
 use super::asks::Asks;
+use super::master::{Hand, Tree};
 use crate::event::{Event, LockId, Unlock};
 use crate::flags::Flags;
-use crate::message::{Copy, Drop, Key, Message, Placed, ScopedCopy};
+use crate::message::{Copy, Drop, Handed, Key, Message, Placed, ScopedCopy};
 use crate::resource::Value;
 use base::NodeId;
 use std::collections::{BTreeMap, BTreeSet};
 
+/// In place of a move's number: the former master has forgotten the tree.
+const FORGOTTEN: u64 = 0;
 /// Entries of one message.
 const TREE_MAX: usize = 16_000;
 
@@ -145,6 +149,10 @@ impl Node {
 
     pub(super) fn noted(&mut self, from: NodeId, root: Key, number: u64) {
         let Some(tree) = self.trees.get_mut(&root) else { return };
+        if number == FORGOTTEN {
+            tree.taken_from.take_if(|former| *former == from);
+            return self.note_empty(root);
+        }
         if let Some(moving) = tree.moving.as_mut().filter(|moving| moving.number == number) {
             moving.missing.remove(&from);
             self.hand_over_if_noted(root);
@@ -155,7 +163,7 @@ impl Node {
         let Some(tree) = self.trees.get_mut(&root) else { return };
         let Some(moving) = tree.moving.take_if(|moving| moving.missing.is_empty()) else { return };
         let to = moving.to;
-        tree.handed = Some(to);
+        tree.handed = Some(Hand { to, ended: None });
         let waiting = std::mem::take(&mut tree.waiting);
         let mut load = self.unload(root);
         for (_, message) in &moving.aside {
@@ -263,9 +271,9 @@ impl Node {
         let cargo = self.arriving.remove(&(from, root)).unwrap_or_default();
         self.trees_taken += 1;
         let asks = Asks::resting_until(self.now + self.config.remaster.rests);
+        self.forget_hand(root);
         let tree = self.trees.entry(root).or_default();
         tree.taken_from = Some(from);
-        tree.handed = None;
         tree.asks = asks;
         let mut tokens: BTreeMap<NodeId, Vec<(Key, LockId)>> = BTreeMap::new();
         for (node, copy) in &cargo.tokens {
@@ -331,18 +339,21 @@ impl Node {
     /// The directory knows: the former master may forget.
     pub(super) fn confirmed(&mut self, root: Key) {
         let Some(tree) = self.trees.get_mut(&root) else { return };
-        if let Some(former) = tree.taken_from.take()
-            && self.cluster.is_live(former)
-        {
-            self.post(former, Message::Taken { key: root });
+        match tree.taken_from {
+            // (The tree is not given back before it has: otherwise it would say of a tree that is nowhere that it is here.)
+            Some(former) if self.cluster.is_live(former) => self.post(former, Message::Taken { key: root }),
+            _ => {
+                tree.taken_from = None;
+                self.note_empty(root);
+            }
         }
-        self.note_empty(root);
     }
 
     pub(super) fn taken(&mut self, from: NodeId, root: Key) {
-        if self.trees.get(&root).is_some_and(|tree| tree.handed == Some(from)) {
+        if self.trees.get(&root).is_some_and(|tree| tree.handed.is_some_and(|hand| hand.to == from)) {
             self.trees.remove(&root);
         }
+        self.post(from, Message::Noted { key: root, number: FORGOTTEN });
     }
 
     /// A tree has a master again: what this node has of it is known there by these locks, and what waits is asked for there.
@@ -415,20 +426,48 @@ impl Node {
         (tokens, scoped)
     }
 
-    /// In a new era: trees on their way to whom; and what was on its way here from the dead.
-    pub(super) fn report_handed(&mut self) -> Vec<(Key, NodeId)> {
-        let cluster = &self.cluster;
-        self.arriving.retain(|(from, _), _| cluster.is_live(*from));
-        let handed: Vec<(Key, NodeId)> =
-            self.trees.iter().filter_map(|(key, tree)| tree.handed.map(|to| (*key, to))).collect();
-        for (key, _) in handed.iter().filter(|(_, to)| !self.cluster.is_live(*to)) {
-            // What it has granted since is known to its holders only.
-            self.trees.remove(key);
+    /// Lives have ended: perhaps of those to whom trees were given.
+    pub(super) fn end_hands(&mut self, ended: &[NodeId]) {
+        let era = self.cluster.era();
+        self.arriving.retain(|(from, _), _| !ended.contains(from));
+        for hand in self.trees.values_mut().filter_map(|tree| tree.handed.as_mut()) {
+            if ended.contains(&hand.to) {
+                hand.ended.get_or_insert(era);
+            }
         }
+    }
+
+    /// In a new era: trees that were given away. (Until the directory has heard of it in an era that was recovered.)
+    pub(super) fn report_handed(&mut self) -> Vec<Handed> {
         let taken = self.trees.iter().filter(|(_, tree)| tree.taken_from.is_some()).map(|(key, _)| *key);
         for key in taken.collect::<Vec<_>>() {
             self.say_took(key);
         }
-        handed
+        let handed = |(key, tree): (&Key, &Tree)| {
+            tree.handed.map(|Hand { to, ended }| Handed { key: *key, to, ended })
+        };
+        self.trees.iter().filter_map(handed).collect()
+    }
+
+    /// The directory has rebuilt what was lost with those to whom it was given.
+    pub(super) fn forget_lost_hands(&mut self, owner: NodeId) {
+        let is_lost = |tree: &Tree| tree.handed.is_some_and(|hand| hand.ended.is_some());
+        let lost = self.trees.iter().filter(|(_, tree)| is_lost(tree)).map(|(key, _)| *key);
+        for key in lost.collect::<Vec<_>>() {
+            if self.cluster.owner(super::partition(&key)) == Some(owner) {
+                self.forget_hand(key);
+                self.trees.remove(&key);
+            }
+        }
+    }
+
+    /// A tree that was given away is given by the directory, or comes back: what has waited for that asks again.
+    pub(super) fn forget_hand(&mut self, root: Key) {
+        let Some(tree) = self.trees.get_mut(&root) else { return };
+        if tree.handed.take().is_some() {
+            for (from, ask) in std::mem::take(&mut tree.waiting) {
+                self.post(from, Message::NotMaster { tag: ask.tag, key: ask.key });
+            }
+        }
     }
 }
