@@ -365,6 +365,7 @@ impl Node {
                 }
             } else {
                 self.directory.entries.remove(&key);
+                self.recovery.held_keys.insert(key);
             }
         }
     }
