@@ -382,7 +382,7 @@ impl Node {
     /// A new era: what has not been sent stays. (Before anybody is purged: what comes of that is said after this.)
     pub(super) fn end_moves(&mut self) {
         let moving = self.trees.iter().filter(|(_, tree)| tree.moving.is_some()).map(|(key, _)| *key);
-        let mut aside = Vec::new();
+        let (mut aside, mut asks) = (Vec::new(), Vec::new());
         for root in moving.collect::<Vec<_>>() {
             let Some(tree) = self.trees.get_mut(&root) else { continue };
             let Some(moving) = tree.moving.take() else { continue };
@@ -393,10 +393,9 @@ impl Node {
                 self.say_moved(*node, root, tokens, scoped);
             }
             aside.extend(moving.aside);
-            for (from, ask) in waiting {
-                self.asked(from, ask);
-            }
+            asks.extend(waiting);
         }
+        // What a node gave back it gave before it asked: with that goes the value.
         for (from, message) in aside {
             match message {
                 Message::Drop(drop) => self.dropped(from, &drop),
@@ -404,6 +403,9 @@ impl Node {
                 Message::Cancel { tag, key } => self.cancel_ask(from, tag, key),
                 _ => {}
             }
+        }
+        for (from, ask) in asks {
+            self.asked(from, ask);
         }
     }
 

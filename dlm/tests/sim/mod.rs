@@ -88,6 +88,16 @@ fn deadlocks_over_nodes_are_broken_in_storms() {
     judge_all(200, Plan { habit: Habit::Several, ..plan });
 }
 
+/// Seeds beyond those of each day, in which there was a bug once.
+#[test]
+fn what_failed_once_does_not_again() {
+    let one = Plan { nodes: 4, faults: 1, ..Plan::default() };
+    let many = Plan { nodes: 6, faults: 6, ..Plan::default() };
+    for (plan, seed) in [(one, 726), (many, 863), (many, 1_385)] {
+        judge(seed, plan);
+    }
+}
+
 /// As many nodes as asked for (`DLM_NODES`, otherwise few), two of which die; how long it took, and what it cost.
 #[test]
 fn a_large_cluster_survives_two_deaths() {
