@@ -141,11 +141,14 @@ impl Node {
         self.recovery.lost.extend(lost.map(|(key, _)| *key));
         self.directory.entries.retain(|_, master| !ended.contains(master));
         self.forget_scoped_masters(ended);
+        let called = self.tokens.iter().filter(|(_, token)| token.called.is_some() && is_dead(token.master));
+        for key in called.map(|(key, _)| *key).collect::<Vec<_>>() {
+            self.forget_call(key);
+        }
         self.tokens.for_each(|token| {
             if is_dead(token.master) {
                 token.master = None;
                 token.lock = None;
-                token.called = None;
             }
             token.moving.take_if(|(one, other)| is_dead(Some(*one)) || is_dead(Some(*other)));
             if let Some(asked) = token.asked.as_mut().filter(|asked| is_dead(asked.to)) {

@@ -136,7 +136,8 @@ impl Node {
         for key in self.tokens.of_tree(root) {
             let Some(token) = self.tokens.get_mut(&key) else { continue };
             if token.master == Some(from) {
-                (token.master, token.lock, token.called) = (None, None, None);
+                // (What it has called for it does not call for again, if the tree stays with it.)
+                (token.master, token.lock) = (None, None);
                 token.moving = Some((from, to));
             }
             if let Some(asked) = token.asked.as_mut().filter(|asked| asked.to == Some(from)) {

@@ -93,7 +93,10 @@ fn deadlocks_over_nodes_are_broken_in_storms() {
 fn what_failed_once_does_not_again() {
     let one = Plan { nodes: 4, faults: 1, ..Plan::default() };
     let many = Plan { nodes: 6, faults: 6, ..Plan::default() };
-    for (plan, seed) in [(one, 726), (many, 863), (many, 1_385)] {
+    let storm = Plan { nodes: 5, faults: 8, weather: Weather::Storm, keys: 8, ..Plan::default() };
+    let several = Plan { habit: Habit::Several, ..storm };
+    let seeds = [(one, 726), (many, 506), (many, 863), (many, 1_385), (several, 299)];
+    for (plan, seed) in seeds {
         judge(seed, plan);
     }
 }
