@@ -232,6 +232,7 @@ impl Node {
             Event::Unlock(Unlock { tag, owner, lock, flags, value }),
             &mut Vec::new(),
         );
+        self.token_may_wait_no_more(lock);
     }
 
     fn send_tree(&mut self, root: Key, to: NodeId, nodes: Vec<NodeId>, load: Load) {
