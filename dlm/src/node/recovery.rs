@@ -12,7 +12,7 @@
 use super::canary::sings;
 use super::{Member, MemberState, Node, PARTITIONS, partition};
 use crate::event::{Effect, Event, Gone, LockId};
-use crate::message::{Ask, Copy, Handed, Key, Message, Placed, Report, ScopedCopy};
+use crate::message::{Ask, Copy, Key, Message, Placed, Report, ScopedCopy};
 use crate::mode::Mode;
 use crate::resource::Value;
 use base::{Epoch, Incarnation, NodeId, Time};
@@ -25,14 +25,14 @@ const REPORT_MAX: usize = 8_000;
 #[derive(Clone, Debug, Default)]
 pub struct Recovery {
     /// Partitions of this node that do not serve yet.
-    frozen: BTreeSet<u32>,
+    pub frozen: BTreeSet<u32>,
     /// Trees whose master is dead, in partitions that serve.
     pub lost: BTreeSet<Key>,
     reports: BTreeMap<NodeId, Report>,
     finished: BTreeSet<NodeId>,
     is_done: bool,
     /// The last era whose recovery ended here.
-    last_done: Epoch,
+    pub last_done: Epoch,
     /// The last era in which each owner finished, as far as this node was told.
     recovered: BTreeMap<NodeId, Epoch>,
     /// Masters that asked to be forgotten while the partition did not serve.
@@ -42,7 +42,7 @@ pub struct Recovery {
     /// The lives that were last seen DOWN.
     downs: BTreeMap<NodeId, Incarnation>,
     /// What they may hold without anybody alive knowing.
-    held_keys: BTreeSet<Key>,
+    pub held_keys: BTreeSet<Key>,
     held_partitions: BTreeSet<u32>,
     held_asks: Vec<(NodeId, Ask)>,
 }
@@ -337,40 +337,6 @@ impl Node {
             self.release(from, key, floor);
         }
         self.serve_waiting();
-    }
-
-    /// Trees that were on their way: their former master passes on what comes, until the new one says that it has them. If that one is dead, nobody has them.
-    fn find_receivers(&mut self, reports: &BTreeMap<NodeId, Report>) {
-        let (frozen, last) = (&self.recovery.frozen, self.recovery.last_done);
-        let mut handed: BTreeMap<Key, BTreeMap<NodeId, Option<NodeId>>> = BTreeMap::new();
-        for (from, report) in reports {
-            for Handed { key, to, ended } in &report.handed {
-                // What this owner has rebuilt since is newer.
-                let is_settled =
-                    ended.is_some_and(|ended| ended <= last) && !frozen.contains(&partition(key));
-                if !is_settled {
-                    let alive = ended.is_none().then_some(*to);
-                    handed.entry(*key).or_default().insert(*from, alive);
-                }
-            }
-        }
-        for (key, hands) in handed {
-            let is_last = |to: &Option<NodeId>| to.is_none_or(|to| !hands.contains_key(&to));
-            let Some((from, to)) = hands.iter().find(|(_, to)| is_last(to)) else { continue };
-            let entry = self.directory.entries.get(&key);
-            if entry.is_some_and(|master| !hands.contains_key(master)) {
-                continue;
-            }
-            if to.is_some() {
-                // (Where the partition serves, the entry is newer.)
-                if frozen.contains(&partition(&key)) {
-                    self.directory.entries.insert(key, *from);
-                }
-            } else {
-                self.directory.entries.remove(&key);
-                self.recovery.held_keys.insert(key);
-            }
-        }
     }
 
     /// This node is the master of a tree from now on.

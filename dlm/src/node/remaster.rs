@@ -17,10 +17,10 @@
 
 use super::Node;
 use super::asks::Asks;
-use super::master::{Hand, Tree};
+use super::master::Hand;
 use crate::event::{Event, LockId, Unlock};
 use crate::flags::Flags;
-use crate::message::{Copy, Drop, Handed, Key, Message, Placed, ScopedCopy};
+use crate::message::{Copy, Drop, Key, Message, Placed, ScopedCopy};
 use crate::resource::Value;
 use base::NodeId;
 use std::collections::{BTreeMap, BTreeSet};
@@ -428,50 +428,5 @@ impl Node {
             }
         }
         (tokens, scoped)
-    }
-
-    /// Lives have ended: perhaps of those to whom trees were given.
-    pub(super) fn end_hands(&mut self, ended: &[NodeId]) {
-        let era = self.cluster.era();
-        self.arriving.retain(|(from, _), _| !ended.contains(from));
-        for hand in self.trees.values_mut().filter_map(|tree| tree.handed.as_mut()) {
-            if ended.contains(&hand.to) {
-                hand.ended.get_or_insert(era);
-            }
-        }
-    }
-
-    /// In a new era: trees that were given away. (Until the directory has heard of it in an era that was recovered.)
-    pub(super) fn report_handed(&mut self) -> Vec<Handed> {
-        let taken = self.trees.iter().filter(|(_, tree)| tree.taken_from.is_some()).map(|(key, _)| *key);
-        for key in taken.collect::<Vec<_>>() {
-            self.say_took(key);
-        }
-        let handed = |(key, tree): (&Key, &Tree)| {
-            tree.handed.map(|Hand { to, ended }| Handed { key: *key, to, ended })
-        };
-        self.trees.iter().filter_map(handed).collect()
-    }
-
-    /// The directory has rebuilt what was lost with those to whom it was given.
-    pub(super) fn forget_lost_hands(&mut self, owner: NodeId) {
-        let is_lost = |tree: &Tree| tree.handed.is_some_and(|hand| hand.ended.is_some());
-        let lost = self.trees.iter().filter(|(_, tree)| is_lost(tree)).map(|(key, _)| *key);
-        for key in lost.collect::<Vec<_>>() {
-            if self.cluster.owner(super::partition(&key)) == Some(owner) {
-                self.forget_hand(key);
-                self.trees.remove(&key);
-            }
-        }
-    }
-
-    /// A tree that was given away is given by the directory, or comes back: what has waited for that asks again.
-    pub(super) fn forget_hand(&mut self, root: Key) {
-        let Some(tree) = self.trees.get_mut(&root) else { return };
-        if tree.handed.take().is_some() {
-            for (from, ask) in std::mem::take(&mut tree.waiting) {
-                self.post(from, Message::NotMaster { tag: ask.tag, key: ask.key });
-            }
-        }
     }
 }
