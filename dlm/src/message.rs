@@ -122,13 +122,24 @@ pub struct Placed {
     pub mode: Mode,
 }
 
+/// A tree that was given away, as its former master says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Handed {
+    /// Its root.
+    pub key: Key,
+    /// To whom.
+    pub to: NodeId,
+    /// The era in which that life of the new master ended, if it has.
+    pub ended: Option<Epoch>,
+}
+
 /// What a node tells the owner of partitions in a new era.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Report {
     /// Trees that it is the master of.
     pub masters: Vec<Key>,
-    /// Trees that it has given away, and to whom: nobody has confirmed that yet.
-    pub handed: Vec<(Key, NodeId)>,
+    /// Trees that it has given away: nobody has confirmed that yet.
+    pub handed: Vec<Handed>,
     /// Its tokens whose master is gone.
     pub orphans: Vec<Copy>,
     /// Its users' locks on resources with scopes whose master is gone.

@@ -19,6 +19,7 @@ mod detector;
 mod directory;
 #[cfg(test)]
 pub(crate) mod fingerprint;
+mod handed;
 mod master;
 mod possessed;
 mod recovery;

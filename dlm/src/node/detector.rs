@@ -6,7 +6,7 @@
 //!                                          circles of <--Waits--
 //!                                          --Confirm--> the sites of these edges                        those still there
 //!                                          circles of <--StillWaits--  all of whose edges are
-//!     <--Victim--                          the youngest's wait of each
+//!     <--Victim--                          the youngest's wait of each   (with a scope: to its master, which has the wait)
 //!
 //!  the edges of one deadlock over two nodes:     user u of node A --> Asker(A, r)      in A's table: the ward is in the way
 //!                                                Asker(A, r)  --> Holder(B, r)         in the master's table
@@ -28,6 +28,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// Edges that one node tells in one search; of more, only the first. A circle may be missed then, until some of these waits have ended.
 const EDGES_MAX: usize = 16_384;
+/// In the number of a lock that is not in the users' table, but in that of the trees that this node is master of: there locks with scopes wait.
+const AT_MASTER: u64 = 1 << 63;
 /// In place of a lock, in a wait that the table does not know: the wait's number is its tag then, and what holds it up is the ask of that number.
 const PARKED: LockId = LockId(u64::MAX);
 
@@ -143,6 +145,10 @@ impl Node {
                     self.refuse_parked(key, wait, Refusal::Deadlock);
                 }
             }
+            Search::Victim { lock, wait } if lock.0 & AT_MASTER != 0 => {
+                let lock = LockId(lock.0 & !AT_MASTER);
+                self.master(Event::Victim { lock, wait, why: Refusal::Deadlock });
+            }
             Search::Victim { lock, wait } => {
                 self.user(Event::Victim { lock, wait, why: Refusal::Deadlock });
             }
@@ -247,6 +253,9 @@ impl Node {
             },
             Actor::Asker(..) => self.token_edges(edge.lock).contains(edge),
             Actor::Holder(_, key) => self.called_edges(&key).contains(edge),
+            _ if edge.lock.0 & AT_MASTER != 0 => {
+                self.token_edges(LockId(edge.lock.0 & !AT_MASTER)).contains(edge)
+            }
             Actor::Owner(_) | Actor::Transaction(_) => self.user_edges(edge.lock).contains(edge),
         }
     }
@@ -282,8 +291,12 @@ impl Node {
         token.parked.iter().filter_map(edge).collect()
     }
 
-    /// Whom a node's ask waits for.
+    /// Whom a node's ask waits for; or, if it is a user's lock with a scope, whom the user waits for.
     fn token_edges(&self, lock: LockId) -> Vec<Edge> {
+        if self.scoped_locks.contains_key(&lock) {
+            let edges = self.table.edges_of_lock(lock, false).into_iter();
+            return edges.map(|edge| Edge { lock: LockId(edge.lock.0 | AT_MASTER), ..edge }).collect();
+        }
         let Some(key) = self.token_locks.get(&lock).copied() else { return Vec::new() };
         let node = |actor: Actor| if let Actor::Owner(owner) = actor { owner.node } else { NOWHERE };
         let seen = |edge: Edge| {

@@ -49,9 +49,17 @@ pub struct Tree {
     pub asks: Asks,
     pub moving: Option<Move>,
     /// It is on its way to this node, or there: here is nothing of it.
-    pub handed: Option<NodeId>,
+    pub handed: Option<Hand>,
     /// It came from this node, and the directory does not know yet.
     pub taken_from: Option<NodeId>,
+}
+
+/// To whom a tree was given.
+#[derive(Clone, Copy, Debug)]
+pub struct Hand {
+    pub to: NodeId,
+    /// The era in which that life of it ended: what it had granted is known to the holders only, and the directory must hear so.
+    pub ended: Option<Epoch>,
 }
 
 /// A resource of a tree: there while anything is in it.
@@ -77,10 +85,10 @@ impl Node {
         let Some(tree) = self.trees.get_mut(&ask.key.root()) else {
             return self.post(from, Message::NotMaster { tag: ask.tag, key: ask.key });
         };
-        if let Some(to) = tree.handed {
+        if let Some(Hand { to, ended: None }) = tree.handed {
             return self.pass_on(to, from, ask);
         }
-        if tree.is_leaving || tree.moving.is_some() {
+        if tree.is_leaving || tree.handed.is_some() || tree.moving.is_some() {
             return tree.waiting.push((from, ask));
         }
         if is_held {
@@ -90,18 +98,15 @@ impl Node {
             self.scoped_asked(from, &ask, &scoped);
             return self.count_ask(from, ask.key);
         }
+        if self.is_old(from, &ask) {
+            return;
+        }
         // A node has one ask at a time.
         if let Some(spot) = self.spots.get_mut(&ask.key) {
             spot.ahead.remove(&from);
-        }
-        let mut holder = self.holder(&ask.key, from);
-        if holder.is_some_and(|holder| holder.tag == ask.tag) {
-            return;
-        }
-        // One ask of a node at a time: what still reads is this one, come twice, or an earlier one.
-        if let Some(spot) = self.spots.get_mut(&ask.key) {
             spot.readers.retain(|reader| reader.from != from);
         }
+        let mut holder = self.holder(&ask.key, from);
         if let Some(Holder { lock, wants: Some(_), .. }) = holder {
             // A node has one ask at a time: this wait is an earlier one, which came twice around a change of view.
             self.master(Event::Cancel { tag: NO_ANSWER, owner: owner(from), lock });
@@ -130,6 +135,15 @@ impl Node {
         }
         self.note_empty(ask.key);
         self.count_ask(from, ask.key);
+    }
+
+    /// True if this or a later ask of the node has been seen: it came twice around a change of view. (A reader may ask again: the value is fetched anew.)
+    fn is_old(&self, from: NodeId, ask: &Ask) -> bool {
+        let Some(spot) = self.spots.get(&ask.key) else { return false };
+        let mut later = spot.readers.iter().filter(|reader| reader.from == from).map(|reader| reader.ask.tag);
+        let is_ahead = spot.ahead.get(&from).is_some_and(|later| later.tag > ask.tag);
+        let is_held = spot.holders.get(&from).is_some_and(|holder| holder.tag >= ask.tag);
+        is_ahead || is_held || later.any(|tag| tag > ask.tag)
     }
 
     fn convert_token(&mut self, from: NodeId, holder: Holder, ask: &Ask) {

@@ -25,12 +25,14 @@ const REPORT_MAX: usize = 8_000;
 #[derive(Clone, Debug, Default)]
 pub struct Recovery {
     /// Partitions of this node that do not serve yet.
-    frozen: BTreeSet<u32>,
+    pub frozen: BTreeSet<u32>,
     /// Trees whose master is dead, in partitions that serve.
     pub lost: BTreeSet<Key>,
     reports: BTreeMap<NodeId, Report>,
     finished: BTreeSet<NodeId>,
     is_done: bool,
+    /// The last era whose recovery ended here.
+    pub last_done: Epoch,
     /// The last era in which each owner finished, as far as this node was told.
     recovered: BTreeMap<NodeId, Epoch>,
     /// Masters that asked to be forgotten while the partition did not serve.
@@ -40,7 +42,7 @@ pub struct Recovery {
     /// The lives that were last seen DOWN.
     downs: BTreeMap<NodeId, Incarnation>,
     /// What they may hold without anybody alive knowing.
-    held_keys: BTreeSet<Key>,
+    pub held_keys: BTreeSet<Key>,
     held_partitions: BTreeSet<u32>,
     held_asks: Vec<(NodeId, Ask)>,
 }
@@ -80,6 +82,7 @@ impl Node {
         if let Some(ended) = self.cluster.change(epoch, live) {
             self.end_moves();
             self.enter_era(epoch);
+            self.end_hands(&ended);
             self.forget_masters(&ended);
             for node in ended {
                 let state = members.iter().find(|member| member.node == node).map(|member| member.state);
@@ -138,11 +141,14 @@ impl Node {
         self.recovery.lost.extend(lost.map(|(key, _)| *key));
         self.directory.entries.retain(|_, master| !ended.contains(master));
         self.forget_scoped_masters(ended);
+        let called = self.tokens.iter().filter(|(_, token)| token.called.is_some() && is_dead(token.master));
+        for key in called.map(|(key, _)| *key).collect::<Vec<_>>() {
+            self.forget_call(key);
+        }
         self.tokens.for_each(|token| {
             if is_dead(token.master) {
                 token.master = None;
                 token.lock = None;
-                token.called = None;
             }
             token.moving.take_if(|(one, other)| is_dead(Some(*one)) || is_dead(Some(*other)));
             if let Some(asked) = token.asked.as_mut().filter(|asked| is_dead(asked.to)) {
@@ -220,9 +226,9 @@ impl Node {
             let Some(owner) = self.cluster.owner(partition(&copy.key)) else { continue };
             reports.entry(owner).or_default().scoped.push(copy);
         }
-        for (key, to) in self.report_handed() {
-            let Some(owner) = self.cluster.owner(partition(&key)) else { continue };
-            reports.entry(owner).or_default().handed.push((key, to));
+        for handed in self.report_handed() {
+            let Some(owner) = self.cluster.owner(partition(&handed.key)) else { continue };
+            reports.entry(owner).or_default().handed.push(handed);
         }
         let floor = self.table.last_token().max(self.users.last_token());
         for node in self.cluster.live() {
@@ -284,9 +290,11 @@ impl Node {
         let mut orphans: BTreeMap<Key, Vec<(NodeId, Copy)>> = BTreeMap::new();
         let mut scoped: BTreeMap<Key, Vec<(NodeId, ScopedCopy)>> = BTreeMap::new();
         self.find_receivers(&reports);
+        self.recovery.last_done = self.cluster.era();
         for (node, report) in reports {
             for key in report.masters {
-                self.directory.entries.insert(key, node);
+                // (Who has taken it over since the report has said so.)
+                self.directory.entries.entry(key).or_insert(node);
             }
             for copy in report.orphans {
                 orphans.entry(copy.key).or_default().push((node, copy));
@@ -331,33 +339,12 @@ impl Node {
         self.serve_waiting();
     }
 
-    /// Trees that were on their way: their former master passes on what comes, until the new one says that it has them. If that one is dead, nobody has them.
-    fn find_receivers(&mut self, reports: &BTreeMap<NodeId, Report>) {
-        let mut handed: BTreeMap<Key, BTreeMap<NodeId, NodeId>> = BTreeMap::new();
-        for (from, report) in reports {
-            for (key, to) in &report.handed {
-                handed.entry(*key).or_default().insert(*from, *to);
-            }
-        }
-        for (key, hands) in handed {
-            let Some((from, to)) = hands.iter().find(|(_, to)| !hands.contains_key(to)) else { continue };
-            let entry = self.directory.entries.get(&key);
-            if entry.is_some_and(|master| !hands.contains_key(master)) {
-                continue;
-            }
-            if self.cluster.is_live(*to) {
-                self.directory.entries.insert(key, *from);
-            } else {
-                self.directory.entries.remove(&key);
-            }
-        }
-    }
-
     /// This node is the master of a tree from now on.
     pub(super) fn take_tree(&mut self, key: Key) {
         self.directory.entries.insert(key.root(), self.me());
         self.recovery.held_keys.insert(key.root());
         self.trees.entry(key.root()).or_default();
+        self.forget_hand(key.root());
     }
 
     /// This node becomes master of a tree, whose state is in the copies of those who survive.
@@ -433,6 +420,7 @@ impl Node {
         }
         if done && era == self.cluster.era() {
             self.recovery.recovered.insert(from, era);
+            self.forget_lost_hands(from);
             let again = |key: &&Key| {
                 let lost = self.tokens[key].asked.is_some_and(|asked| asked.to.is_none());
                 lost && self.cluster.owner(partition(key)) == Some(from)

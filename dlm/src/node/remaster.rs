@@ -8,6 +8,7 @@
 //!  all have noted: what it has -------------------------------------Tree----> places it
 //!  forwards what still comes to T                  <--Moved------------------ serves      --Took--> T is the master
 //!                             <---------------------------------Taken-------- <--Confirmed--------
+//!  forgets it                 ----------------------------------Noted------->
 //! ```
 //!
 //! Invariants: the state of a tree is at M, on its way, or at T; M says in each report that T has it, until D has noted T. A holder is told by M before anything is
@@ -16,6 +17,7 @@
 
 use super::Node;
 use super::asks::Asks;
+use super::master::Hand;
 use crate::event::{Event, LockId, Unlock};
 use crate::flags::Flags;
 use crate::message::{Copy, Drop, Key, Message, Placed, ScopedCopy};
@@ -23,6 +25,8 @@ use crate::resource::Value;
 use base::NodeId;
 use std::collections::{BTreeMap, BTreeSet};
 
+/// In place of a move's number: the former master has forgotten the tree.
+const FORGOTTEN: u64 = 0;
 /// Entries of one message.
 const TREE_MAX: usize = 16_000;
 
@@ -132,7 +136,8 @@ impl Node {
         for key in self.tokens.of_tree(root) {
             let Some(token) = self.tokens.get_mut(&key) else { continue };
             if token.master == Some(from) {
-                (token.master, token.lock, token.called) = (None, None, None);
+                // (What it has called for it does not call for again, if the tree stays with it.)
+                (token.master, token.lock) = (None, None);
                 token.moving = Some((from, to));
             }
             if let Some(asked) = token.asked.as_mut().filter(|asked| asked.to == Some(from)) {
@@ -145,6 +150,10 @@ impl Node {
 
     pub(super) fn noted(&mut self, from: NodeId, root: Key, number: u64) {
         let Some(tree) = self.trees.get_mut(&root) else { return };
+        if number == FORGOTTEN {
+            tree.taken_from.take_if(|former| *former == from);
+            return self.note_empty(root);
+        }
         if let Some(moving) = tree.moving.as_mut().filter(|moving| moving.number == number) {
             moving.missing.remove(&from);
             self.hand_over_if_noted(root);
@@ -155,7 +164,7 @@ impl Node {
         let Some(tree) = self.trees.get_mut(&root) else { return };
         let Some(moving) = tree.moving.take_if(|moving| moving.missing.is_empty()) else { return };
         let to = moving.to;
-        tree.handed = Some(to);
+        tree.handed = Some(Hand { to, ended: None });
         let waiting = std::mem::take(&mut tree.waiting);
         let mut load = self.unload(root);
         for (_, message) in &moving.aside {
@@ -223,6 +232,7 @@ impl Node {
             Event::Unlock(Unlock { tag, owner, lock, flags, value }),
             &mut Vec::new(),
         );
+        self.token_may_wait_no_more(lock);
     }
 
     fn send_tree(&mut self, root: Key, to: NodeId, nodes: Vec<NodeId>, load: Load) {
@@ -263,9 +273,9 @@ impl Node {
         let cargo = self.arriving.remove(&(from, root)).unwrap_or_default();
         self.trees_taken += 1;
         let asks = Asks::resting_until(self.now + self.config.remaster.rests);
+        self.forget_hand(root);
         let tree = self.trees.entry(root).or_default();
         tree.taken_from = Some(from);
-        tree.handed = None;
         tree.asks = asks;
         let mut tokens: BTreeMap<NodeId, Vec<(Key, LockId)>> = BTreeMap::new();
         for (node, copy) in &cargo.tokens {
@@ -331,18 +341,21 @@ impl Node {
     /// The directory knows: the former master may forget.
     pub(super) fn confirmed(&mut self, root: Key) {
         let Some(tree) = self.trees.get_mut(&root) else { return };
-        if let Some(former) = tree.taken_from.take()
-            && self.cluster.is_live(former)
-        {
-            self.post(former, Message::Taken { key: root });
+        match tree.taken_from {
+            // (The tree is not given back before it has: otherwise it would say of a tree that is nowhere that it is here.)
+            Some(former) if self.cluster.is_live(former) => self.post(former, Message::Taken { key: root }),
+            _ => {
+                tree.taken_from = None;
+                self.note_empty(root);
+            }
         }
-        self.note_empty(root);
     }
 
     pub(super) fn taken(&mut self, from: NodeId, root: Key) {
-        if self.trees.get(&root).is_some_and(|tree| tree.handed == Some(from)) {
+        if self.trees.get(&root).is_some_and(|tree| tree.handed.is_some_and(|hand| hand.to == from)) {
             self.trees.remove(&root);
         }
+        self.post(from, Message::Noted { key: root, number: FORGOTTEN });
     }
 
     /// A tree has a master again: what this node has of it is known there by these locks, and what waits is asked for there.
@@ -371,7 +384,7 @@ impl Node {
     /// A new era: what has not been sent stays. (Before anybody is purged: what comes of that is said after this.)
     pub(super) fn end_moves(&mut self) {
         let moving = self.trees.iter().filter(|(_, tree)| tree.moving.is_some()).map(|(key, _)| *key);
-        let mut aside = Vec::new();
+        let (mut aside, mut asks) = (Vec::new(), Vec::new());
         for root in moving.collect::<Vec<_>>() {
             let Some(tree) = self.trees.get_mut(&root) else { continue };
             let Some(moving) = tree.moving.take() else { continue };
@@ -382,10 +395,9 @@ impl Node {
                 self.say_moved(*node, root, tokens, scoped);
             }
             aside.extend(moving.aside);
-            for (from, ask) in waiting {
-                self.asked(from, ask);
-            }
+            asks.extend(waiting);
         }
+        // What a node gave back it gave before it asked: with that goes the value.
         for (from, message) in aside {
             match message {
                 Message::Drop(drop) => self.dropped(from, &drop),
@@ -393,6 +405,9 @@ impl Node {
                 Message::Cancel { tag, key } => self.cancel_ask(from, tag, key),
                 _ => {}
             }
+        }
+        for (from, ask) in asks {
+            self.asked(from, ask);
         }
     }
 
@@ -413,22 +428,5 @@ impl Node {
             }
         }
         (tokens, scoped)
-    }
-
-    /// In a new era: trees on their way to whom; and what was on its way here from the dead.
-    pub(super) fn report_handed(&mut self) -> Vec<(Key, NodeId)> {
-        let cluster = &self.cluster;
-        self.arriving.retain(|(from, _), _| cluster.is_live(*from));
-        let handed: Vec<(Key, NodeId)> =
-            self.trees.iter().filter_map(|(key, tree)| tree.handed.map(|to| (*key, to))).collect();
-        for (key, _) in handed.iter().filter(|(_, to)| !self.cluster.is_live(*to)) {
-            // What it has granted since is known to its holders only.
-            self.trees.remove(key);
-        }
-        let taken = self.trees.iter().filter(|(_, tree)| tree.taken_from.is_some()).map(|(key, _)| *key);
-        for key in taken.collect::<Vec<_>>() {
-            self.say_took(key);
-        }
-        handed
     }
 }

@@ -355,6 +355,15 @@ impl Node {
         self.finish_giving(key)
     }
 
+    /// There is no master any more who has called: the next one calls again, if somebody still wants it. (The ward would stand in the way of new users for nobody.)
+    pub(super) fn forget_call(&mut self, key: Key) {
+        let Some(token) = self.tokens.get_mut(&key) else { return };
+        token.called = None;
+        if token.giving.is_some_and(|kept| token.ward_mode != ward_for(kept)) {
+            self.stop_giving(key);
+        }
+    }
+
     /// The ward has what it needs: tells the master. True if nothing is being given any more.
     pub(super) fn finish_giving(&mut self, key: Key) -> bool {
         let Some(token) = self.tokens.get_mut(&key) else { return true };

@@ -96,6 +96,7 @@ impl Node {
             self.lift(floor);
         }
         self.trees.entry(key.root()).or_default();
+        self.forget_hand(key.root());
         self.note_empty(key);
         self.ask_myself(key);
         self.ask_myself_scoped(key);

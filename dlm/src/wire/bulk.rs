@@ -1,7 +1,7 @@
 //! The records that carry lists: recoveries and moves of trees.
 //!
 //! ```text
-//!  15 Report      floor, masters, handed (key, u32), copies, scoped copies     no name; flags 1 more
+//!  15 Report      floor, masters, handed (key, u32, era: 0 lives), copies, scoped copies     no name; flags 1 more
 //!  16 Recovered   trees (key, lock), placed                                    no name; flags 1 done
 //!  31 Tree        floor, tokens (u32, copy), scoped (u32, scoped copy), nodes (u32), name      flags 1 more
 //!  32 Moved       tokens (key, lock), placed, name                             flags 1 more
@@ -17,9 +17,9 @@ use super::writer::{Writer, value_flags};
 use crate::error::Error;
 use crate::event::{LockId, Transaction};
 use crate::key::Key;
-use crate::message::{Copy, Message, Placed, Report, ScopedCopy};
+use crate::message::{Copy, Handed, Message, Placed, Report, ScopedCopy};
 use crate::mode::Mode;
-use base::NodeId;
+use base::{Epoch, NodeId};
 
 pub const REPORT: u8 = 15;
 pub const RECOVERED: u8 = 16;
@@ -35,8 +35,9 @@ pub fn put_report(writer: &mut Writer<'_>, report: &Report) {
     writer.list(&report.masters, |writer, key| {
         writer.listed(key);
     });
-    writer.list(&report.handed, |writer, (key, to)| {
-        writer.listed(key).u32(to.0);
+    writer.list(&report.handed, |writer, handed| {
+        let ended = handed.ended.unwrap_or_default();
+        writer.listed(&handed.key).u32(handed.to.0).u64(ended.0);
     });
     writer.list(&report.orphans, put_copy).list(&report.scoped, put_scoped);
 }
@@ -111,11 +112,16 @@ pub fn take_report(reader: &mut Reader<'_>, flags: u8) -> Result<Message, Error>
     Ok(Message::Report(Report {
         floor: reader.u64()?,
         masters: all(reader, Reader::listed)?,
-        handed: all(reader, |reader| Ok((reader.listed()?, NodeId(reader.u32()?))))?,
+        handed: all(reader, handed)?,
         orphans: all(reader, copy)?,
         scoped: all(reader, scoped)?,
         more: flags & MORE != 0,
     }))
+}
+
+fn handed(reader: &mut Reader<'_>) -> Result<Handed, Error> {
+    let (key, to, ended) = (reader.listed()?, NodeId(reader.u32()?), Epoch(reader.u64()?));
+    Ok(Handed { key, to, ended: (ended != Epoch(0)).then_some(ended) })
 }
 
 pub fn take_recovered(reader: &mut Reader<'_>, flags: u8) -> Result<Message, Error> {

@@ -4,7 +4,7 @@ use super::*;
 use crate::event::{Actor, LockId, Lockspace, Owner, Refusal, Transaction};
 use crate::flags::Flags;
 use crate::key::{Branch, Key};
-use crate::message::{Ask, Copy, Drop, Placed, Report, Scoped, ScopedCopy, Search};
+use crate::message::{Ask, Copy, Drop, Handed, Placed, Report, Scoped, ScopedCopy, Search};
 use crate::mode::Mode;
 use crate::name::Name;
 use crate::policy::{Scope, Span};
@@ -102,7 +102,9 @@ fn drops() -> impl Strategy<Value = Drop> {
 }
 
 fn reports() -> impl Strategy<Value = Report> {
-    let trees = (vec(keys(), 0..5), vec((keys(), nodes()), 0..5));
+    let ended = option::of((1_u64..).prop_map(Epoch));
+    let handed = (keys(), nodes(), ended).prop_map(|(key, to, ended)| Handed { key, to, ended });
+    let trees = (vec(keys(), 0..5), vec(handed, 0..5));
     (trees, vec(copies(), 0..5), vec(scoped_copies(), 0..5), any::<u64>(), any::<bool>()).prop_map(
         |((masters, handed), orphans, scoped, floor, more)| Report {
             masters,

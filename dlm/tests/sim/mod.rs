@@ -88,6 +88,19 @@ fn deadlocks_over_nodes_are_broken_in_storms() {
     judge_all(200, Plan { habit: Habit::Several, ..plan });
 }
 
+/// Seeds beyond those of each day, in which there was a bug once.
+#[test]
+fn what_failed_once_does_not_again() {
+    let one = Plan { nodes: 4, faults: 1, ..Plan::default() };
+    let many = Plan { nodes: 6, faults: 6, ..Plan::default() };
+    let storm = Plan { nodes: 5, faults: 8, weather: Weather::Storm, keys: 8, ..Plan::default() };
+    let several = Plan { habit: Habit::Several, ..storm };
+    let seeds = [(one, 726), (many, 506), (many, 863), (many, 1_385), (several, 299)];
+    for (plan, seed) in seeds {
+        judge(seed, plan);
+    }
+}
+
 /// As many nodes as asked for (`DLM_NODES`, otherwise few), two of which die; how long it took, and what it cost.
 #[test]
 fn a_large_cluster_survives_two_deaths() {

@@ -2,6 +2,8 @@
 //!
 //! Invariant: what is not delivered stays on its way, in its order.
 
+mod scoped;
+
 use super::users::bytes;
 use crate::event::Gone;
 use crate::message::Search;

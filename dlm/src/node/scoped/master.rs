@@ -39,6 +39,9 @@ impl Node {
         let mut effects = Vec::new();
         self.table.handle(self.now, event, &mut effects);
         for effect in effects {
+            if let Some(lock) = effect.lock_of_what_ended() {
+                self.token_may_wait_no_more(lock);
+            }
             match effect {
                 Effect::Refused { lock, why, .. }
                     if effect.ended() == Some(tag)
@@ -128,7 +131,10 @@ impl Node {
         };
         let Some((key, node, _)) = self.scoped_locks.get(&lock).copied() else { return false };
         match *effect {
-            Effect::Queued { tag, .. } => self.post(node, Message::Queued { tag, key }),
+            Effect::Queued { tag, .. } => {
+                self.token_waits(lock);
+                self.post(node, Message::Queued { tag, key });
+            }
             Effect::Granted(grant) if grant.tag != NO_ANSWER => {
                 let (space, name) = key.flat();
                 let Some(value) = self.table.value(space, name) else { return true };
