@@ -17,7 +17,7 @@ pub const SEALED_HELLO_BYTES: usize = 32 + HELLO_BYTES + TAG_BYTES;
 pub const TERMS_BYTES_MAX: usize = 16 << 10;
 
 /// The keys that an endpoint knows.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Keys {
     /// The key that it proves when it dials.
     pub current: ClusterKey,
