@@ -97,7 +97,7 @@ pub struct TransitionsWanted {
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct ChangeWanted {
     /// Which.
-    #[prost(oneof = "Wish", tags = "1, 2, 3, 4, 5, 6, 7")]
+    #[prost(oneof = "Wish", tags = "1, 2, 3, 4, 5, 7, 8")]
     pub wish: Option<Wish>,
 }
 
@@ -119,12 +119,23 @@ pub enum Wish {
     /// Have one node vote in place of another.
     #[prost(message, tag = "5")]
     ReplaceVoter(ReplaceWanted),
-    /// A token with which one machine can join, valid for so many seconds.
-    #[prost(uint32, tag = "6")]
-    Token(u32),
     /// Write something down about a node.
     #[prost(message, tag = "7")]
     Describe(DescribeWanted),
+    /// Make a token with which machines can join. (6 was one that no ssid ever made.)
+    #[prost(message, tag = "8")]
+    Token(TokenWanted),
+}
+
+/// A join token.
+#[derive(Clone, Copy, PartialEq, prost::Message)]
+pub struct TokenWanted {
+    /// How long it is good, seconds.
+    #[prost(uint32, tag = "1")]
+    pub seconds: u32,
+    /// How many machines may join with it.
+    #[prost(uint32, tag = "2")]
+    pub uses: u32,
 }
 
 /// A node's new name.

@@ -40,7 +40,7 @@ pub use config::{Config, Limits};
 pub use endpoint::{Endpoint, Region, Wait};
 pub use error::{Error, Refusal, Stage, Target};
 pub use key::{ClusterKey, KeyError};
-pub use peer::{LinkEvent, Message, Peer, Priority, Reply, Role, Service, ServiceId, service};
+pub use peer::{LinkEvent, Message, NEWCOMER, Peer, Priority, Reply, Role, Service, ServiceId, service};
 pub use provider::Provider;
 pub use reactor::Io;
 pub use region::{RemoteKey, Rights, Span};

@@ -7,6 +7,10 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
+/// The number of a machine that has proved a joining key and nothing else (a machine that has the cluster key joins as 0). It may call
+/// the service [`MEMBERSHIP`](service::MEMBERSHIP) only.
+pub const NEWCOMER: NodeId = NodeId(u32::MAX);
+
 /// Which daemon of a node an endpoint belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Role {
@@ -28,6 +32,7 @@ pub struct Peer {
 impl fmt::Display for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.node, self.role) {
+            (NEWCOMER, _) => f.write_str("a machine with a join token"),
             (NodeId(0), Role::Control) => write!(f, "a joining node"),
             (NodeId(0), Role::Data) => write!(f, "a joining node (data)"),
             (node, Role::Control) => write!(f, "node {node}"),

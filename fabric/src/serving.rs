@@ -1,7 +1,7 @@
 //! Runs services: starts each request in its turn, keeps a fault of a service away from everything else.
 
 use crate::frame::Verdict;
-use crate::{Message, Peer, Reply, Service, ServiceId};
+use crate::{Message, NEWCOMER, Peer, Reply, Service, ServiceId, service::MEMBERSHIP};
 use base::limits::{BULK_BYTES_MAX, HEAD_BYTES_MAX};
 use futures_util::FutureExt;
 use parking_lot::RwLock;
@@ -55,9 +55,10 @@ impl Services {
     /// Starts a request: calls the service and, if it does not answer at once, polls its future once, here and now, so that requests
     /// are started in the order of these calls. What the future waits for then wakes whoever runs it from here on.
     pub fn start(&self, service: ServiceId, from: Peer, request: Message) -> Started {
-        let handler =
+        let allowed = from.node != NEWCOMER || service == MEMBERSHIP;
+        let offered =
             self.offered.read().iter().find(|(number, _)| *number == service).map(|(_, it)| it.clone());
-        let Some(handler) = handler else {
+        let Some(handler) = offered.filter(|_| allowed) else {
             return Started::Done((Verdict::NoService, Message::default()));
         };
         let work = match catch_unwind(AssertUnwindSafe(|| handler.handle(from, request))) {
@@ -88,4 +89,39 @@ fn checked(service: ServiceId, from: Peer, reply: Message) -> Outcome {
 fn crashed(service: ServiceId, from: Peer) -> Outcome {
     tracing::error!(service = service.0, %from, "a service panicked on a request");
     (Verdict::Crashed, Message::default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Role;
+    use crate::service::*;
+    use base::NodeId;
+
+    struct Yes;
+
+    impl Service for Yes {
+        fn handle(self: Arc<Self>, _: Peer, request: Message) -> Reply {
+            Reply::Now(request)
+        }
+    }
+
+    #[test]
+    fn a_newcomer_is_served_by_membership_only() {
+        let services = Services::default();
+        let all = [TREE, MEMBERSHIP, PROCESSES, LOAD, METADATA, OBJECTS, ADMIN, REPLOG, LOCKS];
+        all.iter().for_each(|service| services.offer(*service, Arc::new(Yes)));
+        let verdict =
+            |node, role, service| match services.start(service, Peer { node, role }, Message::default()) {
+                Started::Done((verdict, _)) => verdict,
+                Started::Running(_) => panic!("it answers at once"),
+            };
+        for service in all {
+            for role in [Role::Control, Role::Data] {
+                let served = verdict(NEWCOMER, role, service) == Verdict::Answered;
+                assert_eq!(served, service == MEMBERSHIP, "{service:?}");
+                assert_eq!(verdict(NodeId(1), role, service), Verdict::Answered);
+            }
+        }
+    }
 }

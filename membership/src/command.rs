@@ -2,6 +2,7 @@
 //!
 //! Invariant: a command names the life that it is about, so that a late or doubled one does no harm.
 
+use crate::token::Ticket;
 use crate::wire::{Node, Property, View};
 
 /// One entry of the log.
@@ -11,7 +12,7 @@ pub struct Command {
     #[prost(uint64, tag = "1")]
     pub at_ms: u64,
     /// What shall be.
-    #[prost(oneof = "Act", tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17")]
+    #[prost(oneof = "Act", tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19")]
     pub act: Option<Act>,
 }
 
@@ -66,6 +67,29 @@ pub enum Act {
     /// Another `ssid` runs in these lives.
     #[prost(message, tag = "17")]
     Run(Runs),
+    /// A ticket lets machines in; who has used it is ignored.
+    #[prost(message, tag = "18")]
+    Ticket(Ticket),
+    /// A machine becomes a node with a ticket, as [`Act::Join`], and the ticket has one use less.
+    #[prost(message, tag = "19")]
+    Enter(Enter),
+}
+
+/// A machine that joins with a ticket.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Enter {
+    /// The row that it wants, as it was proved.
+    #[prost(bytes = "vec", tag = "1")]
+    pub row: Vec<u8>,
+    /// The ticket's name.
+    #[prost(bytes = "vec", tag = "2")]
+    pub ticket: Vec<u8>,
+    /// The machine's number for itself.
+    #[prost(bytes = "vec", tag = "3")]
+    pub machine: Vec<u8>,
+    /// What proves that it has the token. A member that holds the cluster key checks it before the command is proposed.
+    #[prost(bytes = "vec", tag = "4")]
+    pub proof: Vec<u8>,
 }
 
 /// A run of an `ssid`.
@@ -190,6 +214,8 @@ impl Act {
                 | Act::Drain(_)
                 | Act::Describe(_)
                 | Act::WantVoters(_)
+                | Act::Ticket(_)
+                | Act::Enter(_)
         )
     }
 }

@@ -7,7 +7,7 @@ use crate::history::{History, Transitions};
 use crate::lease::Lease;
 use crate::shell::random_number;
 use crate::shell::{Ended, Input, Shared};
-use crate::talk::{Ask, Change, Replace, Say};
+use crate::talk::{Ask, Change, Decided, Replace, Say};
 use crate::wire::{Node, Property, View};
 use base::{Epoch, NodeId};
 use std::sync::atomic::Ordering;
@@ -30,6 +30,10 @@ pub struct Handle {
 impl Handle {
     pub(crate) fn new(shared: Arc<Shared>) -> Handle {
         Handle { shared }
+    }
+
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.shared
     }
 
     /// This node's row, with its life and this run of its `ssid`.
@@ -88,7 +92,7 @@ impl Handle {
     pub async fn leave(&self) -> Result<(), Error> {
         self.shared.leaving.store(true, Ordering::Relaxed);
         let local = &self.shared.local;
-        self.decide(Act::Leave(Life { node: local.id, life: local.incarnation })).await
+        self.decide(Act::Leave(Life { node: local.id, life: local.incarnation })).await.map(drop)
     }
 
     /// Takes a node that is DOWN out of the table for good. One that votes is replaced first.
@@ -96,7 +100,7 @@ impl Handle {
     /// # Errors
     /// [`Error::Refused`] if it is alive or unknown, [`Error::Undecided`] without a master in time.
     pub async fn remove(&self, node: NodeId) -> Result<(), Error> {
-        self.decide(Act::Remove(node.0)).await
+        self.decide(Act::Remove(node.0)).await.map(drop)
     }
 
     /// Gives a node another name.
@@ -104,7 +108,7 @@ impl Handle {
     /// # Errors
     /// [`Error::Refused`] if that is no name, or another's; [`Error::Undecided`].
     pub async fn rename(&self, node: NodeId, name: &str) -> Result<(), Error> {
-        self.decide(Act::Rename(Rename { node: node.0, name: name.into() })).await
+        self.decide(Act::Rename(Rename { node: node.0, name: name.into() })).await.map(drop)
     }
 
     /// Says whether something new may be placed on a node.
@@ -112,7 +116,7 @@ impl Handle {
     /// # Errors
     /// [`Error::Refused`] if there is no such node; [`Error::Undecided`].
     pub async fn drain(&self, node: NodeId, drained: bool) -> Result<(), Error> {
-        self.decide(Act::Drain(Drain { node: node.0, drained })).await
+        self.decide(Act::Drain(Drain { node: node.0, drained })).await.map(drop)
     }
 
     /// Writes something down about a node, for everybody to read in its row; an empty value takes the key away.
@@ -121,7 +125,7 @@ impl Handle {
     /// [`Error::Refused`] if it is too long or too much; [`Error::Undecided`].
     pub async fn set_info(&self, node: NodeId, key: &str, value: &str) -> Result<(), Error> {
         let property = Some(Property { key: key.into(), value: value.into() });
-        self.decide(Act::Describe(Describe { node: node.0, property })).await
+        self.decide(Act::Describe(Describe { node: node.0, property })).await.map(drop)
     }
 
     /// Says how many nodes shall keep the log of the table: 1, 3, 5 or 7. The change follows by itself.
@@ -129,7 +133,7 @@ impl Handle {
     /// # Errors
     /// [`Error::Refused`] for another number; [`Error::Undecided`].
     pub async fn set_voters(&self, wanted: u32) -> Result<(), Error> {
-        self.decide(Act::WantVoters(wanted)).await
+        self.decide(Act::WantVoters(wanted)).await.map(drop)
     }
 
     /// Has `new` keep the log of the table in the place of `old`; done on return.
@@ -137,7 +141,7 @@ impl Handle {
     /// # Errors
     /// [`Error::Refused`] if `old` does not, or `new` cannot; [`Error::Undecided`].
     pub async fn replace_voter(&self, old: NodeId, new: NodeId) -> Result<(), Error> {
-        self.change(Ask::Replace(Replace { old: old.0, new: new.0 })).await
+        self.change(Ask::Replace(Replace { old: old.0, new: new.0 })).await.map(drop)
     }
 
     /// Waits for the end of this node's membership and says why.
@@ -154,13 +158,13 @@ impl Handle {
     }
 
     /// Has the table changed, once, however often it is asked for.
-    async fn decide(&self, act: Act) -> Result<(), Error> {
+    pub(crate) async fn decide(&self, act: Act) -> Result<Decided, Error> {
         let command = Some(Command { at_ms: 0, act: Some(act) });
         self.change(Ask::Change(Change { command, session: random_number(), forwarded: false })).await
     }
 
     /// Has a change decided, by whoever is master.
-    async fn change(&self, ask: Ask) -> Result<(), Error> {
+    pub(crate) async fn change(&self, ask: Ask) -> Result<Decided, Error> {
         let local = self.shared.local.node_id();
         let deadline = Instant::now() + CHANGE_DEADLINE;
         let mut attempts = tokio::time::interval(ATTEMPT_INTERVAL);
@@ -174,9 +178,11 @@ impl Handle {
                 };
             }
             match answer.and_then(|answer| answer.say) {
-                Some(Say::Decided(_)) => return Ok(()),
+                Some(Say::Decided(decided)) => return Ok(decided),
                 // A leave that was carried out, whose answer was lost.
-                Some(Say::Evicted(_)) if self.shared.leaving.load(Ordering::Relaxed) => return Ok(()),
+                Some(Say::Evicted(_)) if self.shared.leaving.load(Ordering::Relaxed) => {
+                    return Ok(Decided::default());
+                }
                 Some(Say::Refused(why)) => return Err(Error::Refused(why)),
                 _ => {}
             }

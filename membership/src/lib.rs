@@ -8,6 +8,7 @@
 //!
 //! [`Core`] is the pure state machine (`handle(now, event) -> effects`); `README.md` draws it.
 
+mod admission;
 mod clock;
 pub mod command;
 pub mod core;
@@ -37,6 +38,7 @@ pub mod watch;
 pub mod wire;
 
 pub use crate::core::{Core, Effect, Event, NodeStatus, RequestId, Status};
+pub use admission::{Entered, enter};
 pub use clock::now;
 pub use command::{Act, Command, Outcome};
 pub use error::Error;

@@ -6,7 +6,7 @@ use crate::table::Feed;
 use crate::talk::{Answer, Ask, Change, Request, Say};
 use base::NodeId;
 use bytes::Bytes;
-use fabric::{Message, Peer, Priority, Reply, Role, Service, service};
+use fabric::{Message, NEWCOMER, Peer, Priority, Reply, Role, Service, service};
 use prost::Message as _;
 use replog::Envelope;
 use std::sync::Arc;
@@ -34,6 +34,9 @@ impl Desk {
     }
 
     async fn answer(&self, from: NodeId, request: Request) -> Answer {
+        if from == NEWCOMER {
+            return crate::admission::answer(&self.shared, request).await;
+        }
         if let Some(Ask::Newer(newer)) = &request.ask {
             return Say::News(self.news(newer.than).await).answer();
         }
@@ -76,7 +79,9 @@ impl Desk {
 impl Service for Desk {
     fn handle(self: Arc<Self>, from: Peer, message: Message) -> Reply {
         let mut decoded = Request::decode(message.head);
-        if let Ok(Request { ask: Some(Ask::Log(bytes)), .. }) = &mut decoded {
+        if let Ok(Request { ask: Some(Ask::Log(bytes)), .. }) = &mut decoded
+            && from.node != NEWCOMER
+        {
             // Taken in here, so that they stay in their order.
             self.take_log(from, std::mem::take(bytes));
             return Reply::Now(Message {

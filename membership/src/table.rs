@@ -113,7 +113,7 @@ impl Table {
     /// Carries out a command.
     pub fn apply(&mut self, command: &Command) -> Outcome {
         let mut draft = self.view.clone();
-        let done = match command.act.as_ref().map(|act| carry_out(&mut draft, act)) {
+        let done = match command.act.as_ref().map(|act| carry_out(&mut draft, act, command.at_ms)) {
             Some(Ok(done)) => done,
             Some(Err(refused)) => return Outcome { refused, number: self.view.epoch, node: 0 },
             None => return Outcome { refused: "nothing is wanted".into(), number: self.view.epoch, node: 0 },
@@ -213,7 +213,7 @@ impl Table {
 }
 
 /// Does to a draft what a command wants.
-fn carry_out(draft: &mut View, act: &Act) -> Result<Done, String> {
+fn carry_out(draft: &mut View, act: &Act, at_ms: u64) -> Result<Done, String> {
     use ChangeKind as Kind;
     use NodeState::{Down, Fenced, Stalled, Up};
     let done = |kind, node: u32, why: &str| Ok(Done { kind, node, why: why.to_owned() });
@@ -263,6 +263,14 @@ fn carry_out(draft: &mut View, act: &Act) -> Result<Done, String> {
         Act::Leave(life) => {
             rules::set_states(draft, &[*life], &[Up, Stalled], Down);
             done(Kind::Left, life.node, "")
+        }
+        Act::Enter(enter) => {
+            let node = rules::enter(draft, enter, at_ms / 1_000)?;
+            done(Kind::Joined, node.0, "with a join token")
+        }
+        Act::Ticket(ticket) => {
+            let id = rules::invite(draft, ticket, at_ms / 1_000)?;
+            done(Kind::Invited, 0, &format!("ticket {id} for {}", ticket.uses))
         }
         act => settle(draft, act),
     }

@@ -206,6 +206,9 @@ pub struct Decided {
     /// For one that joins: the view.
     #[prost(message, optional, tag = "2")]
     pub view: Option<View>,
+    /// For one that joins with a token: the cluster key, wrapped for its eyes only.
+    #[prost(bytes = "bytes", tag = "3")]
+    pub key: Bytes,
 }
 
 impl Say {

@@ -21,7 +21,7 @@ mod text;
 mod ticket;
 
 pub use text::{PREFIX, TEXT_BYTES_MAX};
-pub use ticket::{TICKETS_MAX, Ticket, Tickets, Use};
+pub use ticket::{LIFE_SECONDS_MAX, TICKETS_MAX, Ticket, TicketChange, Tickets, USES_MAX, Use};
 
 use fabric::{ClusterKey, KeyError};
 use hmac::{Hmac, KeyInit, Mac};

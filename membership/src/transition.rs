@@ -3,6 +3,7 @@
 //! Invariants: numbers have no holes; a transition holds what it changed before and after, so a view can be taken one step
 //! on or one step back, and whoever starts from the same view and takes the same transitions has the same view.
 
+use crate::token::TicketChange;
 use crate::wire::{Node, NodeState, View};
 use base::{Epoch, NodeId};
 
@@ -27,6 +28,9 @@ pub struct Transition {
     /// What stands beside them after.
     #[prost(message, optional, tag = "5")]
     pub charter_after: Option<Charter>,
+    /// What happened to tickets, by their names.
+    #[prost(message, repeated, tag = "6")]
+    pub tickets: Vec<TicketChange>,
 }
 
 /// What happened to one node (or through it, to the cluster).
@@ -92,6 +96,8 @@ pub enum ChangeKind {
     Setting = 16,
     /// Its `ssid` was started again: what the one before knew alone is gone.
     Restarted = 17,
+    /// A token was made, with which machines may join.
+    Invited = 18,
 }
 
 /// Everything of a view but its rows and its number.
@@ -172,6 +178,7 @@ impl Transition {
             changes,
             charter_before: differs.then_some(before),
             charter_after: differs.then_some(after),
+            tickets: old.tickets.changes_to(&new.tickets),
         }
     }
 }
@@ -221,6 +228,7 @@ impl ChangeKind {
             ChangeKind::Voters => "voters",
             ChangeKind::Setting => "setting",
             ChangeKind::Restarted => "restarted",
+            ChangeKind::Invited => "join token made",
         }
     }
 }
@@ -255,6 +263,9 @@ impl View {
         }
         self.epoch = step.number;
         step.charter_after.iter().for_each(|charter| self.set_charter(charter));
+        step.tickets
+            .iter()
+            .for_each(|change| self.tickets.set(change.before.as_ref(), change.after.as_ref()));
         step.changes.iter().for_each(|change| self.set_row(change.before.as_ref(), change.after.as_ref()));
         true
     }
@@ -267,6 +278,9 @@ impl View {
         }
         self.epoch -= 1;
         step.charter_before.iter().for_each(|charter| self.set_charter(charter));
+        step.tickets
+            .iter()
+            .for_each(|change| self.tickets.set(change.after.as_ref(), change.before.as_ref()));
         step.changes.iter().for_each(|change| self.set_row(change.after.as_ref(), change.before.as_ref()));
         true
     }

@@ -1,5 +1,6 @@
 //! The cluster table as it travels and rests: tagged messages, stable field numbers.
 
+use crate::token::Tickets;
 use base::{Epoch, Incarnation, NodeId, PidRegions};
 use std::net::SocketAddr;
 
@@ -133,6 +134,9 @@ pub struct View {
     /// How many of them there shall be: 1, 3, 5 or 7.
     #[prost(uint32, tag = "9")]
     pub voters_wanted: u32,
+    /// Tickets for machines that may join. No secret is in them.
+    #[prost(message, required, tag = "21")]
+    pub tickets: Tickets,
 }
 
 impl View {

@@ -50,8 +50,8 @@ pub enum Verb {
     Cluster(verb::cluster::Cluster),
     /// List what changed in the cluster, and go on with what happens.
     Transitions(verb::transitions::Transitions),
-    /// Let one more machine join: make a token and print the command.
-    Addnode(verb::membership::Addnode),
+    /// Let machines join: make a token and print the command.
+    Addnode(verb::addnode::Addnode),
     /// Take a node out of the cluster for good.
     Rmnode(verb::membership::Rmnode),
     /// Join a machine to a cluster; start, stop, drain, name its node.

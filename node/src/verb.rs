@@ -1,5 +1,6 @@
 //! The verbs of the command line, one file each.
 
+pub mod addnode;
 pub mod api;
 pub mod cluster;
 pub mod config;

@@ -165,8 +165,12 @@ mod tests {
         let renewing = async {
             for round in 2..u8::MAX {
                 let former = key(round - 1);
-                server.set_keys(Keys { current: former.clone(), also: vec![key(round)] });
-                caller.set_keys(Keys { current: key(round), also: vec![former] });
+                server.set_keys(Keys {
+                    current: former.clone(),
+                    also: vec![key(round)],
+                    joining: Vec::new(),
+                });
+                caller.set_keys(Keys { current: key(round), also: vec![former], joining: Vec::new() });
                 caller.renew_links();
                 settled(&caller).await;
                 server.set_keys(Keys::one(key(round)));

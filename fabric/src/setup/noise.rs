@@ -2,7 +2,7 @@
 
 use super::preamble::{ANSWER_BYTES, Answer, HELLO_BYTES, Hello, PREAMBLE_BYTES, Preamble, Versions};
 use super::terms::{Open, Welcome};
-use crate::{ClusterKey, Peer, Refusal};
+use crate::{ClusterKey, NEWCOMER, Peer, Refusal};
 use hmac::{Hmac, KeyInit, Mac};
 use prost::Message;
 use sha2::Sha256;
@@ -17,12 +17,14 @@ pub const SEALED_HELLO_BYTES: usize = 32 + HELLO_BYTES + TAG_BYTES;
 pub const TERMS_BYTES_MAX: usize = 16 << 10;
 
 /// The keys that an endpoint knows.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Keys {
     /// The key that it proves when it dials.
     pub current: ClusterKey,
     /// Others that it takes from who dials it: the one before or after, while a cluster changes its key.
     pub also: Vec<ClusterKey>,
+    /// Those that let a machine in as [`NEWCOMER`] only, whatever name it claims: joining keys of open tickets.
+    pub joining: Vec<ClusterKey>,
 }
 
 /// Who this end is and what it must prove and have proved.
@@ -300,9 +302,13 @@ impl Accepting {
         }
         let Some(message) = take::<SEALED_HELLO_BYTES>(input) else { return Ok(Step::More) };
         let version = version?;
-        let key = identity.keys.find(&preamble).ok_or(Refusal::WrongKey)?;
+        let (key, joins) = identity.keys.find(&preamble).ok_or(Refusal::WrongKey)?;
         let mut noise = noise(&identity.cluster, key, &preamble, false);
         let hello = read_hello(&mut noise, &message)?;
+        // Who proves a joining key is no member, and no member is a newcomer.
+        if joins != (hello.peer.node == NEWCOMER) {
+            return Err(Refusal::WrongKey);
+        }
         let mut reply = Answer::new(None).as_bytes().to_vec();
         reply.extend_from_slice(&write_hello(&mut noise, Hello { peer: identity.local, version }));
         self.agreed = Some((hello.peer, version, Agreed::new(noise, false)));
@@ -319,11 +325,14 @@ impl Accepting {
 impl Keys {
     /// One key.
     pub fn one(key: ClusterKey) -> Keys {
-        Keys { current: key, also: Vec::new() }
+        Keys { current: key, also: Vec::new(), joining: Vec::new() }
     }
 
-    fn find(&self, preamble: &Preamble) -> Option<&ClusterKey> {
-        std::iter::once(&self.current).chain(&self.also).find(|key| preamble.means(key))
+    /// The key that is meant, and whether it only lets newcomers in.
+    fn find(&self, preamble: &Preamble) -> Option<(&ClusterKey, bool)> {
+        let members = std::iter::once(&self.current).chain(&self.also).map(|key| (key, false));
+        let joining = self.joining.iter().map(|key| (key, true));
+        members.chain(joining).find(|(key, _)| preamble.means(key))
     }
 }
 

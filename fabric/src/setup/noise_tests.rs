@@ -69,6 +69,18 @@ fn another_key_or_cluster_is_refused() {
 }
 
 #[test]
+fn a_joining_key_lets_newcomers_in_and_nobody_else() {
+    let mut theirs = identity(2, 8, "c");
+    theirs.keys.joining.push(ClusterKey::from_bytes([7; 32]));
+    let newcomer = NEWCOMER.0;
+    assert_eq!(meet(&identity(newcomer, 7, "c"), &theirs, 1_000).unwrap().1.peer.node, NEWCOMER);
+    for (name, key) in [(0, 7), (1, 7), (3, 7), (newcomer, 8), (newcomer, 9)] {
+        let refused = meet(&identity(name, key, "c"), &theirs, 1_000).map(|_| ()).unwrap_err();
+        assert_eq!(refused, ("accepting", Refusal::WrongKey), "{name} with key {key}");
+    }
+}
+
+#[test]
 fn while_the_key_changes_both_keys_are_taken() {
     let mut theirs = identity(2, 8, "c");
     theirs.keys.also.push(ClusterKey::from_bytes([7; 32]));

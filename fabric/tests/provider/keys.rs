@@ -17,7 +17,11 @@ fn key(seed: u8) -> ClusterKey {
 
 async fn fresh(world: &World, current: u8, also: &[u8], server: &Endpoint) -> Result<(), Error> {
     let caller = world.endpoint(9).await;
-    caller.set_keys(Keys { current: key(current), also: also.iter().copied().map(key).collect() });
+    caller.set_keys(Keys {
+        current: key(current),
+        also: also.iter().copied().map(key).collect(),
+        joining: Vec::new(),
+    });
     caller.set_address(peer(2), server.address());
     let outcome = caller.call(peer(2), ECHO, Priority::Meta, message(b"new here"), SOON).await;
     caller.close().await;
@@ -28,13 +32,13 @@ async fn a_key_is_changed_without_a_pause(world: World) {
     let (caller, server) = world.pair().await;
     // First everybody takes the new key, then everybody proves it, then the old one is forgotten.
     for endpoint in [&caller, &server] {
-        endpoint.set_keys(Keys { current: key(7), also: vec![key(8)] });
+        endpoint.set_keys(Keys { current: key(7), also: vec![key(8)], joining: Vec::new() });
     }
     ask(&caller, b"both are good").await.unwrap();
     fresh(&world, 7, &[8], &server).await.unwrap();
     fresh(&world, 8, &[7], &server).await.unwrap();
     for endpoint in [&server, &caller] {
-        endpoint.set_keys(Keys { current: key(8), also: vec![key(7)] });
+        endpoint.set_keys(Keys { current: key(8), also: vec![key(7)], joining: Vec::new() });
         ask(&caller, b"the new one is proved").await.unwrap();
     }
     fresh(&world, 7, &[8], &server).await.unwrap();

@@ -331,5 +331,5 @@ fn decision(outcome: Outcome, view: &View) -> Say {
         return Say::Refused(outcome.refused);
     }
     let view = (outcome.node > 0).then(|| view.clone());
-    Say::Decided(Decided { outcome: Some(outcome), view })
+    Say::Decided(Decided { outcome: Some(outcome), view, ..Decided::default() })
 }

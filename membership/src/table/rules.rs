@@ -3,10 +3,12 @@
 //! Invariants: ids are given out upwards and never twice; a name is borne by one row; a life that is DOWN never
 //! comes back, only a later life of the same node does. What is refused leaves the draft as it was or useless.
 
-use crate::command::{Life, Run};
+use crate::command::{Enter, Life, Run};
+use crate::token::{MachineNumber, Ticket, TicketId, Tickets};
 use crate::wire::{Node, NodeState, Property, View};
 use base::NodeId;
 use base::limits::NODES_MAX;
+use prost::Message as _;
 
 /// How many voters a new cluster wants.
 pub const VOTERS_WANTED: u32 = 3;
@@ -32,6 +34,7 @@ pub fn founded(cluster: &str, first: &Node, pid_region: u32) -> View {
         voters: vec![1],
         voters_wanted: VOTERS_WANTED,
         era: 1,
+        tickets: Tickets::default(),
     }
 }
 
@@ -76,6 +79,39 @@ pub fn join(view: &mut View, wanted: &Node) -> Result<NodeId, String> {
     view.last_id = id.0;
     view.nodes.push(Node { id: id.0, state: NodeState::Down as i32, incarnation: 0, ..wanted.clone() });
     Ok(id)
+}
+
+/// Makes a ticket, at `now` (seconds since 1970).
+///
+/// # Errors
+/// Why not, as a sentence.
+pub fn invite(view: &mut View, ticket: &Ticket, now: u64) -> Result<TicketId, String> {
+    let ticket = Ticket { used: Vec::new(), ..ticket.clone() };
+    let id = ticket.ticket_id().ok_or("the name of a ticket has 16 bytes")?;
+    view.tickets.add(ticket, now).map_err(|error| error.to_string())?;
+    Ok(id)
+}
+
+/// Puts a machine into the table that has a ticket for it, and takes one use from the ticket. A machine that came in with it already
+/// is the node that it is.
+///
+/// # Errors
+/// Why not, as a sentence for the machine's user.
+pub fn enter(view: &mut View, enter: &Enter, now: u64) -> Result<NodeId, String> {
+    let id = TicketId::read(&enter.ticket).ok_or("the name of a ticket has 16 bytes")?;
+    let machine: MachineNumber =
+        enter.machine.as_slice().try_into().map_err(|_| "the number of a machine has 16 bytes")?;
+    let wanted = Node::decode(enter.row.as_slice()).map_err(|error| format!("its row: {error}"))?;
+    match view.tickets.admits(id, &machine, now).map_err(|error| error.to_string())? {
+        Some(node) if view.node(NodeId(node)).is_some() => Ok(NodeId(node)),
+        Some(node) => Err(format!("this machine came in as node {node}, which was removed since")),
+        None => {
+            let node = join(view, &wanted)?;
+            view.tickets.spend(id, &machine, node.0).map_err(|error| error.to_string())?;
+            view.tickets.forget_expired(now);
+            Ok(node)
+        }
+    }
 }
 
 /// Takes a node out of the table for good.

@@ -1,7 +1,8 @@
 //! The table: numbers without holes, steps that can be taken back, feeds that lead to the same view.
 
 use super::*;
-use crate::command::{Drain, Fenced, Life, Lives, Rename};
+use crate::command::{Drain, Enter, Fenced, Life, Lives, Rename};
+use crate::token::{Ticket, TicketId};
 use crate::wire::Node;
 use proptest::prelude::*;
 
@@ -17,6 +18,61 @@ fn machine(n: u16) -> Node {
 
 fn command(act: Act) -> Command {
     Command { at_ms: 7, act: Some(act) }
+}
+
+fn ticket(id: u8, expires: u64, uses: u32) -> Ticket {
+    Ticket::new(TicketId([id; 16]), expires, uses)
+}
+
+/// Machine `n` joins with ticket `id`; its proof was checked before.
+fn entering(id: u8, n: u8) -> Act {
+    let row = machine(n.into()).encode_to_vec();
+    Act::Enter(Enter { row, ticket: vec![id; 16], machine: vec![n; 16], proof: Vec::new() })
+}
+
+fn at(seconds: u64, act: Act) -> Command {
+    Command { at_ms: seconds * 1_000, act: Some(act) }
+}
+
+#[test]
+fn a_ticket_is_spent_by_the_transition_that_adds_the_row_and_once() {
+    let mut table = founded_table();
+    let outcome = table.apply(&at(100, Act::Ticket(ticket(1, 200, 1))));
+    assert_eq!((outcome.number, outcome.node, outcome.refused.as_str()), (2, 0, ""));
+    assert_eq!(table.transition(2).unwrap().changes[0].kind(), ChangeKind::Invited);
+    let joined = table.apply(&at(110, entering(1, 2)));
+    assert_eq!((joined.number, joined.node), (3, 2));
+    let step = table.transition(3).unwrap();
+    assert_eq!((step.changes.len(), step.tickets.len()), (1, 1));
+    assert_eq!((step.changes[0].kind(), step.changes[0].node), (ChangeKind::Joined, 2));
+    // Its answer was lost: it asks again and is the same node. Another machine is none.
+    assert_eq!(table.apply(&at(120, entering(1, 2))), joined);
+    let second = table.apply(&at(120, entering(1, 3)));
+    assert!(second.refused.contains("used already") && second.number == 3, "{second:?}");
+    assert_eq!(table.view().nodes.len(), 2);
+    table.apply(&at(130, Act::Remove(2)));
+    let again = table.apply(&at(140, entering(1, 2)));
+    assert!(again.refused.contains("removed since"), "{again:?}");
+}
+
+#[test]
+fn a_ticket_that_has_expired_lets_nobody_in_and_is_forgotten() {
+    let mut table = founded_table();
+    table.apply(&at(100, Act::Ticket(ticket(1, 200, 1))));
+    table.apply(&at(100, Act::Ticket(ticket(2, 900, 2))));
+    assert!(table.apply(&at(200, entering(1, 2))).refused.contains("expired"));
+    assert!(table.apply(&at(200, entering(7, 2))).refused.contains("not known"));
+    assert!(table.apply(&at(200, Act::Ticket(ticket(3, 100, 1)))).refused.contains("expired"));
+    assert_eq!(table.view().tickets.tickets.len(), 2);
+    assert_eq!(table.apply(&at(200, entering(2, 2))).node, 2);
+    assert_eq!(table.view().tickets.tickets.len(), 1, "the expired one is gone");
+    // A row that is refused costs no use.
+    let mut taken = machine(1);
+    taken.control_address = "nowhere".into();
+    let row = taken.encode_to_vec();
+    let enter = Enter { row, ticket: vec![2; 16], machine: vec![9; 16], proof: Vec::new() };
+    assert!(table.apply(&at(210, Act::Enter(enter))).refused.contains("no ip:port"));
+    assert_eq!(table.apply(&at(220, entering(2, 3))).node, 3);
 }
 
 fn founded_table() -> Table {
@@ -52,6 +108,8 @@ fn any_act() -> impl Strategy<Value = Act> {
         (1..6u32, any::<bool>()).prop_map(|(node, drained)| Act::Drain(Drain { node, drained })),
         (0..9u32).prop_map(Act::WantVoters),
         (1..6u32).prop_map(Act::Reign),
+        (0..4u8, 1..20u64, 0..3u32).prop_map(|(id, expires, uses)| Act::Ticket(ticket(id, expires, uses))),
+        (0..4u8, 0..6u8).prop_map(|(id, machine)| entering(id, machine)),
     ]
 }
 

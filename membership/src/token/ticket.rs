@@ -6,11 +6,14 @@
 use super::{MachineNumber, TicketId, TokenError, joining_key, prove};
 use fabric::ClusterKey;
 use hmac::Mac;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Tickets that may be open at a time.
 pub const TICKETS_MAX: usize = 256;
 /// Machines that one ticket may let in.
-pub const USES_MAX: u32 = 1_024;
+pub const USES_MAX: u32 = 64;
+/// How long a ticket may be open, seconds: a week.
+pub const LIFE_SECONDS_MAX: u64 = 7 * 86_400;
 
 /// A machine that a ticket has let in.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
@@ -57,10 +60,21 @@ impl Ticket {
     }
 }
 
+/// What happened to one ticket in one transition.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct TicketChange {
+    /// It as it was; `None`: it is new.
+    #[prost(message, optional, tag = "1")]
+    pub before: Option<Ticket>,
+    /// It as it is; `None`: it is forgotten.
+    #[prost(message, optional, tag = "2")]
+    pub after: Option<Ticket>,
+}
+
 /// All tickets of the cluster.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct Tickets {
-    /// In the order in which they were made.
+    /// In the order of their names.
     #[prost(message, repeated, tag = "1")]
     pub tickets: Vec<Ticket>,
 }
@@ -71,7 +85,7 @@ impl Tickets {
     /// # Errors
     /// [`TokenError::TooMany`], or [`TokenError::Field`] if it makes no sense.
     pub fn add(&mut self, ticket: Ticket, now: u64) -> Result<(), TokenError> {
-        self.tickets.retain(|known| now < known.expires);
+        self.forget_expired(now);
         let id = ticket.ticket_id().ok_or(TokenError::Field("ticket"))?;
         if !(1..=USES_MAX).contains(&ticket.uses) {
             return Err(TokenError::Field("number of uses"));
@@ -79,14 +93,68 @@ impl Tickets {
         if now >= ticket.expires {
             return Err(TokenError::Expired(id));
         }
+        if ticket.expires - now > LIFE_SECONDS_MAX {
+            return Err(TokenError::Field("time within a week"));
+        }
         if self.ticket(id).is_some() {
             return Err(TokenError::Field("new ticket"));
         }
         if self.tickets.len() >= TICKETS_MAX {
             return Err(TokenError::TooMany);
         }
-        self.tickets.push(ticket);
+        self.set(None, Some(&ticket));
         Ok(())
+    }
+
+    /// Forgets those that have expired by `now`.
+    pub fn forget_expired(&mut self, now: u64) {
+        self.tickets.retain(|known| now < known.expires);
+    }
+
+    /// When the next of those expires that are good at `now`.
+    pub fn next_expiry(&self, now: u64) -> Option<u64> {
+        self.tickets.iter().map(|ticket| ticket.expires).filter(|at| now < *at).min()
+    }
+
+    /// The steps from these to `after`.
+    pub fn changes_to(&self, after: &Tickets) -> Vec<TicketChange> {
+        let (old, new) = (self.by_name(), after.by_name());
+        let names: BTreeSet<&[u8]> = old.keys().chain(new.keys()).copied().collect();
+        let change = |name: &[u8]| {
+            let (before, after) = (old.get(name).copied(), new.get(name).copied());
+            (before != after).then(|| TicketChange { before: before.cloned(), after: after.cloned() })
+        };
+        names.into_iter().filter_map(change).collect()
+    }
+
+    fn by_name(&self) -> BTreeMap<&[u8], &Ticket> {
+        self.tickets.iter().map(|ticket| (ticket.id.as_slice(), ticket)).collect()
+    }
+
+    /// Puts `new` in the place of `old`.
+    pub fn set(&mut self, old: Option<&Ticket>, new: Option<&Ticket>) {
+        let Some(id) = old.or(new).map(|ticket| ticket.id.as_slice()) else { return };
+        match (self.tickets.binary_search_by(|known| known.id.as_slice().cmp(id)), new) {
+            (Ok(at), Some(ticket)) => self.tickets[at] = ticket.clone(),
+            (Err(at), Some(ticket)) => self.tickets.insert(at, ticket.clone()),
+            (Ok(at), None) => drop(self.tickets.remove(at)),
+            (Err(_), None) => {}
+        }
+    }
+
+    /// The node that this machine became by this ticket; `None`: it may become one now.
+    ///
+    /// # Errors
+    /// [`TokenError::Unknown`], [`TokenError::Expired`], [`TokenError::Used`].
+    pub fn admits(&self, id: TicketId, machine: &MachineNumber, now: u64) -> Result<Option<u32>, TokenError> {
+        let ticket = self.ticket(id).ok_or(TokenError::Unknown(id))?;
+        if now >= ticket.expires {
+            return Err(TokenError::Expired(id));
+        }
+        if let Some(used) = ticket.used.iter().find(|used| used.machine == machine) {
+            return Ok(Some(used.node));
+        }
+        if ticket.is_open(now) { Ok(None) } else { Err(TokenError::Used(id)) }
     }
 
     /// The ticket of this name.
@@ -124,13 +192,7 @@ impl Tickets {
         let ticket = self.ticket(id).ok_or(TokenError::Unknown(id))?;
         let joining = joining_key(key, id, ticket.expires);
         prove(&joining, id, machine, row).verify_slice(proof).map_err(|_| TokenError::Proof(id))?;
-        if now >= ticket.expires {
-            return Err(TokenError::Expired(id));
-        }
-        if let Some(used) = ticket.used.iter().find(|used| used.machine == machine) {
-            return Ok(Some(used.node));
-        }
-        if ticket.is_open(now) { Ok(None) } else { Err(TokenError::Used(id)) }
+        self.admits(id, machine, now)
     }
 
     /// The machine has become `node`: in the same transition that adds its row. A ticket that has nothing left is not changed.
@@ -225,7 +287,7 @@ mod tests {
     #[test]
     fn a_longer_life_cannot_be_written_into_a_token() {
         let (tickets, mut token) = cluster(1);
-        token.expires += 1_000_000;
+        token.expires += 1_000;
         assert_eq!(ask(&tickets, &token, 1, NOW + 3_600), Err(TokenError::Expired(ID)));
     }
 

@@ -45,7 +45,8 @@ impl KeyRing {
 
     /// All keys of it, as the fabric wants them.
     pub fn keys(&self) -> Keys {
-        Keys { current: self.current.clone(), also: self.next.iter().chain(&self.former).cloned().collect() }
+        let also = self.next.iter().chain(&self.former).cloned().collect();
+        Keys { also, ..Keys::one(self.current.clone()) }
     }
 
     /// The key that a change under way leads to.

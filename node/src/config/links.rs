@@ -5,7 +5,7 @@
 use super::{NodeConfig, StateDir};
 use crate::error::Error;
 use base::NodeId;
-use fabric::{Config, Keys, Peer, Role};
+use fabric::{Config, Keys, NEWCOMER, Peer, Role};
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::DirBuilderExt;
@@ -107,7 +107,16 @@ impl NodeConfig {
 
     /// What an endpoint is told that speaks for a machine which is no node yet.
     pub fn joining_endpoint(&self, key: &fabric::ClusterKey) -> Config {
-        let local = Peer { node: NodeId(0), role: Role::Control };
+        self.outside_endpoint(NodeId(0), key)
+    }
+
+    /// The same for a machine that has no more than a join token, whose key is `key`.
+    pub fn newcomer_endpoint(&self, key: &fabric::ClusterKey) -> Config {
+        self.outside_endpoint(NEWCOMER, key)
+    }
+
+    fn outside_endpoint(&self, node: NodeId, key: &fabric::ClusterKey) -> Config {
+        let local = Peer { node, role: Role::Control };
         self.endpoint(local, SocketAddr::new(self.address, 0), &Keys::one(key.clone()))
     }
 

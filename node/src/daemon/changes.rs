@@ -1,19 +1,32 @@
 //! Changes of the cluster table, as they are asked for on the admin socket.
 
+use super::rekeying::Rekeying;
 use crate::admin::server::refuse_because;
-use admin::wire::{Answer, ChangeWanted, DescribeWanted, Why, Wish};
+use admin::wire::{Answer, ChangeWanted, DescribeWanted, TokenWanted, Why, Wish};
 use base::NodeId;
 use membership::{Error, Handle};
+use std::time::Duration;
 
 /// Has the cluster decide, and tells how it did.
-pub async fn answer(membership: &Handle, wanted: ChangeWanted) -> Answer {
+pub async fn answer(membership: &Handle, rekeying: &Rekeying, wanted: ChangeWanted) -> Answer {
     let unknown = || {
         refuse_because(Why::Unknown, "a change that this ssid does not know: it is older than the command")
     };
     let Some(wish) = wanted.wish else { return unknown() };
+    if let Wish::Token(wanted) = wish {
+        return token(rekeying, wanted).await;
+    }
     match decide(membership, wish).await {
         Ok(true) => Answer::default(),
         Ok(false) => unknown(),
+        Err(error) => refuse_because(kind(&error), error),
+    }
+}
+
+/// Has a token made.
+async fn token(rekeying: &Rekeying, wanted: TokenWanted) -> Answer {
+    match rekeying.invite(Duration::from_secs(wanted.seconds.into()), wanted.uses).await {
+        Ok(token) => Answer { token: token.text(), ..Answer::default() },
         Err(error) => refuse_because(kind(&error), error),
     }
 }

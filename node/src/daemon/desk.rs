@@ -53,7 +53,9 @@ impl Desk for ControlDesk {
                 Ask::Stop(()) if is_owner(peer) => self.stop().await,
                 Ask::Stop(()) => not_permitted("stop it"),
                 Ask::Transitions(wanted) => history::answer(&self.membership.history(), wanted).await,
-                Ask::Change(wanted) if is_owner(peer) => changes::answer(&self.membership, wanted).await,
+                Ask::Change(wanted) if is_owner(peer) => {
+                    changes::answer(&self.membership, &self.rekeying, wanted).await
+                }
                 Ask::Change(_) => not_permitted("change the cluster table"),
                 Ask::Stripe(_) | Ask::SetStripe(_) | Ask::Space(()) | Ask::ReadKeys(()) => {
                     refuse("this is a question for ssid --data")

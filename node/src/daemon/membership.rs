@@ -3,8 +3,9 @@
 use crate::config::{NodeConfig, StateDir};
 use crate::error::Error;
 use base::Incarnation;
-use fabric::Endpoint;
+use fabric::{ClusterKey, Endpoint};
 use membership::Node;
+use membership::token::Token;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -57,4 +58,23 @@ pub async fn join(
     config.id = id.0;
     config.pid_region = view.pid_region;
     Ok(config)
+}
+
+/// Has this machine taken in with a join token; gives the configuration with its number, and the cluster key.
+///
+/// # Errors
+/// The cluster's refusal, or which addresses were tried in vain within `limit`.
+pub async fn enter(
+    state: &StateDir,
+    config: NodeConfig,
+    token: &Token,
+    limit: Duration,
+) -> Result<(NodeConfig, ClusterKey), Error> {
+    let endpoint = Endpoint::bind(config.newcomer_endpoint(&token.key)).await.map_err(Error::said)?;
+    let entered = membership::enter(&endpoint, token, &row(&config, Incarnation(0)), limit).await;
+    endpoint.close().await;
+    let membership::Entered { node, view, key } =
+        entered.map_err(|error| Error::Said(format!("join cluster {}: {error}", token.cluster)))?;
+    membership::persist_joined(&state.0, &view).map_err(Error::said)?;
+    Ok((NodeConfig { id: node.0, pid_region: view.pid_region, ..config }, key))
 }

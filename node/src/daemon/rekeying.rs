@@ -12,7 +12,7 @@
 //! completed by whoever begins again. Only one can be under way: the first step goes to the lowest node first, which refuses a second one.
 //! Invariant: at no time is there a pair of nodes of which one proves a key that the other does not take.
 
-use super::keyholder::Keyholder;
+use super::keyholder::{Keyholder, wall_seconds};
 use crate::admin::server::refuse;
 use crate::config::{StateDir, Step};
 use crate::error::Error;
@@ -22,6 +22,7 @@ use base::NodeId;
 use bytes::Bytes;
 use fabric::{ClusterKey, Message, Peer, Priority, Reply, Role, Service, service};
 use futures_util::future::join_all;
+use membership::token::Token;
 use prost::Message as _;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -78,8 +79,39 @@ impl Rekeying {
         let turn = tokio::sync::Mutex::new(());
         let rekeying = Arc::new(Rekeying { keyholder, state: state.clone(), membership, pm, turn });
         rekeying.tell_heartbeats();
+        tokio::spawn(Arc::clone(&rekeying).follow_tickets());
         endpoint.serve(service::ADMIN, rekeying.clone());
         rekeying
+    }
+
+    /// A token with which `uses` machines may join within `life`; this node takes its key already when this returns.
+    ///
+    /// # Errors
+    /// As [`membership::Handle::token_create`].
+    pub async fn invite(&self, life: Duration, uses: u32) -> Result<Token, membership::Error> {
+        let token = self.membership.token_create(life, uses).await?;
+        self.keyholder.admit(&self.membership.view().tickets);
+        Ok(token)
+    }
+
+    /// Takes the joining keys of tickets while they are open.
+    async fn follow_tickets(self: Arc<Rekeying>) {
+        let mut views = self.membership.watch();
+        loop {
+            let tickets = views.borrow_and_update().tickets.clone();
+            let next = self.keyholder.admit(&tickets);
+            let rest = next.map(|at| Duration::from_secs(at.saturating_sub(wall_seconds())));
+            let expired = async {
+                match rest {
+                    Some(rest) => tokio::time::sleep(rest).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                changed = views.changed() => if changed.is_err() { return },
+                () = expired => {}
+            }
+        }
     }
 
     /// Heartbeats are signed with the key that this node proves, and taken with each that it takes.

@@ -78,7 +78,7 @@ fn cause(kind: ChangeKind) -> Cause {
         ChangeKind::Described => Cause::Described,
         ChangeKind::Voters => Cause::Voters,
         ChangeKind::Master => Cause::Master,
-        ChangeKind::Setting => Cause::Setting,
+        ChangeKind::Setting | ChangeKind::Invited => Cause::Setting,
     }
 }
 
@@ -100,7 +100,11 @@ fn text(step: &membership::Transition, change: &membership::Change) -> String {
             format!("voters wanted: {}", charter.voters_wanted)
         }
         (
-            ChangeKind::FenceFailed | ChangeKind::Undrained | ChangeKind::Founded | ChangeKind::Restarted,
+            ChangeKind::FenceFailed
+            | ChangeKind::Undrained
+            | ChangeKind::Founded
+            | ChangeKind::Restarted
+            | ChangeKind::Invited,
             ..,
         ) => said(change.kind().word()),
         _ => change.why.clone(),

@@ -2,9 +2,7 @@
 
 use super::{Outcome, change, find_node, onnode, view};
 use crate::Error;
-use admin::wire::{
-    Ask, ChangeWanted, DescribeWanted, DrainWanted, NodeState, Property, RenameWanted, View, Why, Wish,
-};
+use admin::wire::{DescribeWanted, DrainWanted, NodeState, Property, RenameWanted, View, Wish};
 use admin::{Cluster, Place, State};
 use clap::Args;
 use std::path::Path;
@@ -14,18 +12,6 @@ use std::time::{Duration, Instant};
 const GONE_WITHIN: Duration = Duration::from_secs(30);
 /// Changes looked at at once while waiting for that.
 const PAGE: usize = 64;
-
-/// Let one more machine join.
-#[derive(Debug, Args)]
-#[command(after_help = "Run what it prints on the machine that shall join, with that machine's own address.")]
-pub struct Addnode {
-    /// How many minutes the token is valid.
-    #[arg(long, value_name = "MINUTES", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=10_080))]
-    valid: u32,
-    /// Print JSON.
-    #[arg(long)]
-    json: bool,
-}
 
 /// Take a node out of the cluster for good.
 #[derive(Debug, Args)]
@@ -70,49 +56,6 @@ pub struct Describe {
 fn property(text: &str) -> Result<Property, String> {
     let (key, value) = text.split_once('=').ok_or("KEY=VALUE is needed")?;
     Ok(Property { key: key.into(), value: value.into() })
-}
-
-impl Addnode {
-    /// Asks for a token and prints how to join with it.
-    pub fn run(self, dir: Option<&Path>) -> Outcome {
-        let place = Place::find(dir)?;
-        let (table, local) = view(&place)?;
-        let seed = table.nodes.iter().find(|node| node.id == local).map(|node| node.control_address.clone());
-        let seed = seed.ok_or_else(|| Error::Said("this node is not in the table".into()))?;
-        let token = self.token(&place)?;
-        if self.json {
-            let valid = token.as_ref().map(|_| self.valid);
-            return super::print_json(&serde_json::json!({
-                "seed": seed, "token": token, "cluster": table.cluster, "valid_minutes": valid,
-            }));
-        }
-        let name = &table.cluster;
-        match token {
-            Some(token) => {
-                println!("on the machine that shall join cluster {name}, within {} minutes:", self.valid);
-                println!("    ssi node join {seed} --token {token} --address ADDRESS");
-            }
-            None => {
-                println!(
-                    "this cluster makes no join tokens; copy the file `key` of a node's state directory to the machine"
-                );
-                println!("that shall join cluster {name}, and there:");
-                println!("    ssi node join {seed} --key KEYFILE --cluster {name} --address ADDRESS");
-            }
-        }
-        println!("    ssi node start");
-        Ok(0)
-    }
-
-    /// A token, if this cluster makes them.
-    fn token(&self, place: &Place) -> Result<Option<String>, Error> {
-        let wish = Wish::Token(self.valid * 60);
-        match place.ask(Ask::Change(ChangeWanted { wish: Some(wish) })) {
-            Ok(answer) => Ok(Some(answer.token)),
-            Err(error) if error.why() == Some(Why::Unknown) => Ok(None),
-            Err(error) => Err(error.into()),
-        }
-    }
 }
 
 impl Rmnode {

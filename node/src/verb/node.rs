@@ -9,12 +9,20 @@ use crate::keeper::Keeper;
 use admin::Place;
 use admin::wire::Ask;
 use clap::{Args, Subcommand};
+use membership::token::Token;
+use std::io::Read;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// How long joining may take.
 const JOIN_WITHIN: Duration = Duration::from_secs(10);
+
+/// How long joining with a token may take: it names several members, of which some may be away.
+const ENTER_WITHIN: Duration = Duration::from_secs(20);
+
+/// So much of standard input is read for a token.
+const INPUT_BYTES_MAX: u64 = 4_096;
 
 /// How long a node's processes may take to end.
 const STOP_WITHIN: Duration = Duration::from_secs(20);
@@ -41,11 +49,15 @@ pub enum Node {
 /// A machine that joins.
 #[derive(Debug, Args)]
 pub struct Join {
-    /// Address and port of a node that is UP.
-    seed: SocketAddr,
+    /// Address and port of a node that is UP; not with --token, which knows them.
+    #[arg(required_unless_present = "token", requires = "key")]
+    seed: Option<SocketAddr>,
+    /// Join token, as `ssi addnode` prints it; "-" reads it from standard input, where no other user sees it.
+    #[arg(long, conflicts_with_all = ["seed", "key", "cluster"])]
+    token: Option<String>,
     /// File with the cluster key.
-    #[arg(long)]
-    key: PathBuf,
+    #[arg(long, requires = "seed")]
+    key: Option<PathBuf>,
     /// The cluster's name.
     #[arg(long, default_value = "ssi")]
     cluster: String,
@@ -92,15 +104,53 @@ pub fn become_member(
     Ok(config.id)
 }
 
+/// As [`become_member`], with a join token in place of address and key.
+fn enter(state: &StateDir, config: NodeConfig, token: &Token, limit: Duration) -> Result<u32, Error> {
+    config.check()?;
+    claim(state)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(Error::step("start a runtime"))?;
+    let entered = runtime.block_on(crate::daemon::membership::enter(state, config, token, limit));
+    let (config, key) = entered?;
+    config.check()?;
+    state.store_key(&key)?;
+    state.store(&config)?;
+    Ok(config.id)
+}
+
+/// The token that was given, or (`-`) that standard input holds.
+fn token(given: &str) -> Result<Token, Error> {
+    let mut text = given.to_owned();
+    if given == "-" {
+        text.clear();
+        let mut input = std::io::stdin().take(INPUT_BYTES_MAX);
+        input.read_to_string(&mut text).map_err(Error::step("read the token"))?;
+    }
+    Token::parse(&text).map_err(Error::said)
+}
+
+impl Join {
+    /// Makes this machine a member; its number.
+    fn run(self, state: &StateDir) -> Result<u32, Error> {
+        let config = |cluster: &str| self.machine.config(cluster, 1, crate::config::PID_REGION);
+        if let Some(given) = &self.token {
+            let token = token(given)?;
+            return enter(state, config(&token.cluster), &token, ENTER_WITHIN);
+        }
+        let (Some(seed), Some(key)) = (self.seed, &self.key) else {
+            return Err(Error::Said("either --token, or an address and --key".into()));
+        };
+        become_member(state, config(&self.cluster), seed, &read_key(key)?, JOIN_WITHIN)
+    }
+}
+
 impl Node {
     /// Does it.
     pub fn run(self, dir: Option<&Path>) -> Outcome {
         let state = StateDir(dir.map_or_else(default_state_dir, Path::to_path_buf));
         match self {
             Node::Join(join) => {
-                let key = read_key(&join.key)?;
-                let config = join.machine.config(&join.cluster, 1, crate::config::PID_REGION);
-                let id = become_member(&state, config, join.seed, &key, JOIN_WITHIN)?;
+                let id = join.run(&state)?;
                 println!("this machine is node {id}; start it: ssi node start --dir {}", state.0.display());
             }
             Node::Start => Keeper::new(state)?.run()?,
