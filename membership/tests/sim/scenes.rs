@@ -109,7 +109,7 @@ fn a_lost_daemon_is_stalled_soon_and_up_again_when_it_is_back() {
     for seed in super::seeds(0, 60) {
         let mut world = World::settled(seed, 3);
         let victim = 1 + (seed % 3) as u32;
-        let limit = if world.master() == Some(victim) { 800 } else { 100 };
+        let limit = if world.master() == Some(victim) { 150 } else { 100 };
         world.kill_daemon(victim);
         let done = world.run_until(limit, |world| all_say(world, victim, NodeState::Stalled));
         assert!(done, "seed {seed}: ssid of {victim} was killed{}", world.describe());

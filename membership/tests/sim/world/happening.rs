@@ -52,7 +52,7 @@ impl World {
             }
             What::Log { to, envelope } => self.give(to, Event::Log(envelope)),
             What::Link { node, run, peer, linked }
-                if runs(self, node, run) && linked == self.machines[&peer].daemon.is_some() =>
+                if runs(self, node, run) && (!linked || self.machines[&peer].daemon.is_some()) =>
             {
                 self.give(node, Event::Link { peer: NodeId(peer), linked });
             }
