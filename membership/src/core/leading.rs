@@ -151,14 +151,10 @@ impl Core {
     fn lead_for(&mut self, row: &Node) -> Lead {
         let id = row.node_id();
         let follower = self.reign.as_ref().and_then(|reign| reign.followers.get(&id)).copied();
+        // Whoever has not said yet what it knows gets nothing: a whole view would take its history away.
+        let feed = follower.map(|follower| self.known.feed(follower.epoch)).filter(|feed| !feed.is_empty());
         let follower = follower.filter(|follower| follower.life == row.incarnation).unwrap_or_default();
-        let mut lead = Lead {
-            term: self.log.term().0,
-            life: row.incarnation,
-            feed: Some(self.known.feed(follower.epoch)).filter(|feed| !feed.is_empty()),
-            echo: 0,
-            grant_us: 0,
-        };
+        let mut lead = Lead { term: self.log.term().0, life: row.incarnation, feed, echo: 0, grant_us: 0 };
         let doomed = self.reign.as_ref().is_some_and(|reign| reign.doomed.contains(&(id, row.incarnation)));
         if row.is_alive() && follower.said > Time(0) && !doomed && self.detector.may_be_granted(id) {
             let own = self.log.followed_until().unwrap_or_default();
@@ -184,8 +180,12 @@ impl Core {
         }
         let Some(reign) = &mut self.reign else { return };
         let follower = reign.followers.entry(from).or_default();
+        let first = follower.life != followed.incarnation;
+        if first && followed.epoch < self.known.view().epoch {
+            reign.next_beat = now;
+        }
         // An answer that was overtaken by a later one says nothing new.
-        if follower.life != followed.incarnation || followed.sent > follower.said.0 {
+        if first || followed.sent > follower.said.0 {
             *follower = Follower {
                 epoch: followed.epoch,
                 life: followed.incarnation,

@@ -183,7 +183,7 @@ impl World {
                 continue;
             }
             let (run, lost) = (self.machines[&other].run, self.delay());
-            self.plan(lost, What::Link { node: other, run, peer: node, linked: false });
+            self.plan(lost, What::Closed { node: other, run, peer: node });
             self.plan(lost + MS * 30, What::Link { node: other, run, peer: node, linked: true });
         }
     }
