@@ -140,7 +140,8 @@ impl Core {
         &self.log
     }
 
-    /// If this node is master at this moment: in which term.
+    /// If this node is master at this moment: in which term. A master that is about to learn that it was replaced may think so too;
+    /// nothing that it proposes is agreed.
     pub fn mastership(&self, now: Time) -> Option<u64> {
         (self.is_ready(now) && self.reign.is_some()).then(|| self.log.term().0)
     }
@@ -151,7 +152,7 @@ impl Core {
         if !lives {
             return None;
         }
-        let own = self.log.lease_until().filter(|_| self.reign.is_some());
+        let own = self.log.followed_until().filter(|_| self.reign.is_some());
         let until = own.max(self.following.lease);
         until.filter(|&until| now < until || self.canary.keeps_its_lease())
     }
@@ -193,7 +194,12 @@ impl Core {
                 self.drive(now, replog::Event::Tick);
             }
             Event::Heard { beats, at } => self.detector.heard(&beats, at),
-            Event::Link { peer, linked } => self.detector.link(peer, linked, now),
+            Event::Link { peer, linked } => {
+                self.detector.link(peer, linked, now);
+                if !linked && self.log.leader().is_some_and(|leader| leader.node == peer) {
+                    self.drive(now, replog::Event::LeaderUnlinked);
+                }
+            }
             Event::DataUp(data_up) => self.condition.data_up = data_up,
             Event::Log(envelope) => self.drive(now, replog::Event::Message(envelope)),
             Event::Stored(ticket) => self.drive(now, replog::Event::Persisted(ticket)),

@@ -74,8 +74,6 @@ pub enum ChangeKind {
     Down = 5,
     /// A life that was over cannot touch anything shared any more.
     Fenced = 6,
-    /// Fencing it did not succeed; it will be tried again.
-    FenceFailed = 7,
     /// A life ended at its own wish.
     Left = 8,
     /// A node was taken out of the table.
@@ -217,7 +215,6 @@ impl ChangeKind {
             ChangeKind::Recovered => "recovered",
             ChangeKind::Down => "down",
             ChangeKind::Fenced => "fenced",
-            ChangeKind::FenceFailed => "fencing failed",
             ChangeKind::Left => "left",
             ChangeKind::Removed => "removed",
             ChangeKind::Renamed => "renamed",

@@ -58,6 +58,8 @@ pub struct Core {
     /// When a leader was last heard, or this core was started: no other is elected for `election_min`.
     heard: Time,
     election_at: Time,
+    /// When this member's connection to its leader was closed, and that leader's term, if no leader was heard since.
+    abandoned: Option<(Time, Term)>,
     commit: Index,
     /// Up to here agreed entries were handed out.
     delivered: Index,
@@ -97,6 +99,7 @@ impl Core {
             now,
             heard: now,
             election_at: now,
+            abandoned: None,
             commit,
             delivered: start,
             agreed: commit,
@@ -141,6 +144,7 @@ impl Core {
                 self.change_voters(now, request, voters, learners);
             }
             Event::Transfer(to) => self.hand_over(now, to),
+            Event::LeaderUnlinked => self.abandon(now),
             Event::Persisted(ticket) => self.persisted(now, ticket),
             Event::StoreFailed(why) => self.halt(&why),
             Event::SnapshotMade(meta) => self.snapshot_made(meta),
@@ -175,8 +179,8 @@ impl Core {
             self.enter(term);
         }
         match body {
-            Message::Canvass { trial, last, handover } => {
-                self.canvassed(now, from, term, Ballot { trial, last, handover });
+            Message::Canvass { trial, last, handover, early } => {
+                self.canvassed(now, from, term, Ballot { trial, last, handover, early });
             }
             Message::Vote { trial, granted } => self.voted(now, from, term, trial, granted),
             Message::Append { prev, entries, commit, mark } => {
@@ -346,4 +350,5 @@ struct Ballot {
     trial: bool,
     last: Stamp,
     handover: bool,
+    early: bool,
 }

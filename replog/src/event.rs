@@ -40,6 +40,10 @@ pub enum Event {
     },
     /// Another shall lead: this one, or the one that has most.
     Transfer(Option<Member>),
+    /// The connection to the leader that this member follows was closed: most likely the leader's process has ended. A quorum of
+    /// those whose connections were closed elects another at once. Should the leader live after all, nothing is lost:
+    /// [`Core::reigns_early`](crate::Core::reigns_early).
+    LeaderUnlinked,
     /// The write with this ticket, and all before it, are on disk.
     Persisted(Ticket),
     /// Nothing can be written any more, and why.

@@ -40,6 +40,8 @@ pub enum Message {
         last: Stamp,
         /// The leader itself wants this: that it is heard is no reason to refuse.
         handover: bool,
+        /// The candidate's connection to its leader was closed. One whose connection was closed too need not keep its promise.
+        early: bool,
     },
     /// The answer to a canvass.
     Vote {

@@ -63,6 +63,8 @@ struct CanvassRow {
     last_index: u64,
     #[prost(bool, tag = "4")]
     handover: bool,
+    #[prost(bool, tag = "5")]
+    early: bool,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -134,11 +136,12 @@ pub fn encode(log: u64, envelope: &Envelope) -> Vec<u8> {
 
 fn body_row(body: &Message) -> BodyRow {
     match body {
-        Message::Canvass { trial, last, handover } => BodyRow::Canvass(CanvassRow {
+        Message::Canvass { trial, last, handover, early } => BodyRow::Canvass(CanvassRow {
             trial: *trial,
             last_term: last.term.0,
             last_index: last.index.0,
             handover: *handover,
+            early: *early,
         }),
         Message::Vote { trial, granted } => BodyRow::Vote(VoteRow { trial: *trial, granted: *granted }),
         Message::Append { prev, entries, commit, .. } => BodyRow::Append(AppendRow {
@@ -180,8 +183,8 @@ pub fn decode(bytes: Bytes) -> Result<(u64, Envelope), Error> {
 
 fn body_of(row: BodyRow, mark: Mark) -> Result<Message, Error> {
     Ok(match row {
-        BodyRow::Canvass(CanvassRow { trial, last_term, last_index, handover }) => {
-            Message::Canvass { trial, last: stamp(last_term, last_index), handover }
+        BodyRow::Canvass(CanvassRow { trial, last_term, last_index, handover, early }) => {
+            Message::Canvass { trial, last: stamp(last_term, last_index), handover, early }
         }
         BodyRow::Vote(VoteRow { trial, granted }) => Message::Vote { trial, granted },
         BodyRow::Append(AppendRow { prev_term, prev_index, entries, commit }) => Message::Append {

@@ -17,6 +17,9 @@ pub enum Canary {
     /// A master declares others DOWN without asking the log.
     #[cfg(test)]
     DecidesAlone,
+    /// A master that was elected early declares others DOWN at once, as if the master before were dead for sure.
+    #[cfg(test)]
+    JudgesAtOnce,
 }
 
 impl Canary {
@@ -30,6 +33,13 @@ impl Canary {
     pub(super) fn keeps_its_lease(self) -> bool {
         #[cfg(test)]
         return self == Canary::KeepsItsLease;
+        #[cfg(not(test))]
+        false
+    }
+
+    pub(super) fn judges_at_once(self) -> bool {
+        #[cfg(test)]
+        return self == Canary::JudgesAtOnce;
         #[cfg(not(test))]
         false
     }

@@ -1,7 +1,7 @@
 //! The master's side: beats and leases for all nodes, and changes of the table that others ask for.
 //!
-//! Invariants: a lease that is granted ends before the master's own does, and the master's own ends before another can be
-//! elected; no lease is granted to a life whose end is proposed. Whoever asked for a change is answered when it is agreed,
+//! Invariants: a lease that is granted ends before the master's own does, and the master's own ends before another declares anybody
+//! DOWN for silence; no lease is granted to a life whose end is proposed. Whoever asked for a change is answered when it is agreed,
 //! or when nobody here can know.
 
 use super::event::{Effect, RequestId};
@@ -12,6 +12,7 @@ use crate::wire::{Node, View};
 use base::{NodeId, Time};
 use replog::{DiskId, Refusal};
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 /// Changes asked of the master that may be under way at once.
 pub const CHANGES_MAX: usize = 64;
@@ -35,6 +36,8 @@ pub(super) struct Reign {
     pub(super) followers: BTreeMap<NodeId, Follower>,
     next_beat: Time,
     told: u64,
+    /// Before then nobody is declared DOWN for silence: leases of the master before may be held.
+    pub(super) judges_from: Time,
     /// Lives whose end is proposed.
     pub(super) doomed: BTreeSet<(NodeId, u64)>,
     /// Removals that wait until the node votes no more.
@@ -59,11 +62,12 @@ pub(super) struct Follower {
 }
 
 impl Reign {
-    fn new(now: Time) -> Reign {
+    fn new(now: Time, judges_from: Time) -> Reign {
         Reign {
             followers: BTreeMap::new(),
             next_beat: now,
             told: 0,
+            judges_from,
             doomed: BTreeSet::new(),
             removals: Vec::new(),
             fading_since: None,
@@ -75,9 +79,9 @@ impl Reign {
 }
 
 impl Core {
-    /// True if this node leads the log, for sure and with everything that is agreed at hand.
+    /// True if this node leads the log, a quorum follows it, and it has everything that is agreed at hand.
     pub(super) fn is_ready(&self, now: Time) -> bool {
-        self.log.lease_until().is_some_and(|until| now < until)
+        self.log.followed_until().is_some_and(|until| now < until)
             && self.restoring.is_none()
             && self.machine.index >= self.log.commit()
     }
@@ -94,7 +98,10 @@ impl Core {
             return;
         }
         if self.reign.is_none() {
-            self.reign = Some(Reign::new(now));
+            // The master before may live although its connections are closed, and may have granted leases until now.
+            let early = self.log.reigns_early() && !self.canary.judges_at_once();
+            let wait = if early { self.config.timings.election_min } else { Duration::ZERO };
+            self.reign = Some(Reign::new(now, now + wait));
             self.detector.ask_again(now);
         }
         if self.machine.table.is_empty() {
@@ -144,17 +151,13 @@ impl Core {
     fn lead_for(&mut self, row: &Node) -> Lead {
         let id = row.node_id();
         let follower = self.reign.as_ref().and_then(|reign| reign.followers.get(&id)).copied();
+        // Whoever has not said yet what it knows gets nothing: a whole view would take its history away.
+        let feed = follower.map(|follower| self.known.feed(follower.epoch)).filter(|feed| !feed.is_empty());
         let follower = follower.filter(|follower| follower.life == row.incarnation).unwrap_or_default();
-        let mut lead = Lead {
-            term: self.log.term().0,
-            life: row.incarnation,
-            feed: Some(self.known.feed(follower.epoch)).filter(|feed| !feed.is_empty()),
-            echo: 0,
-            grant_us: 0,
-        };
+        let mut lead = Lead { term: self.log.term().0, life: row.incarnation, feed, echo: 0, grant_us: 0 };
         let doomed = self.reign.as_ref().is_some_and(|reign| reign.doomed.contains(&(id, row.incarnation)));
         if row.is_alive() && follower.said > Time(0) && !doomed && self.detector.may_be_granted(id) {
-            let own = self.log.lease_until().unwrap_or_default();
+            let own = self.log.followed_until().unwrap_or_default();
             let full = self.config.timings.lease;
             let grant = if self.canary.grants_blindly() { full } else { full.min(own.since(follower.heard)) };
             lead.echo = follower.said.0;
@@ -177,8 +180,12 @@ impl Core {
         }
         let Some(reign) = &mut self.reign else { return };
         let follower = reign.followers.entry(from).or_default();
+        let first = follower.life != followed.incarnation;
+        if first && followed.epoch < self.known.view().epoch {
+            reign.next_beat = now;
+        }
         // An answer that was overtaken by a later one says nothing new.
-        if follower.life != followed.incarnation || followed.sent > follower.said.0 {
+        if first || followed.sent > follower.said.0 {
             *follower = Follower {
                 epoch: followed.epoch,
                 life: followed.incarnation,

@@ -128,7 +128,7 @@ impl Core {
             return;
         }
         let since = *reign.fading_since.get_or_insert(now);
-        if fading && now.since(since) < settle {
+        if now < reign.judges_from || (fading && now.since(since) < settle) {
             silent.clear();
         }
     }

@@ -50,6 +50,12 @@ pub enum What {
         to: u32,
         envelope: Envelope,
     },
+    /// A connection was closed by somebody on the way.
+    Closed {
+        node: u32,
+        run: u64,
+        peer: u32,
+    },
     Link {
         node: u32,
         run: u64,

@@ -1,5 +1,5 @@
 //! The cores in a simulated world, seed by seed, in virtual time: crashes that lose or tear what was not made safe, cuts
-//! (also one-way), pauses, clocks that drift, losses, doubles, wiped disks, changes of voters, snapshots. The oracle
+//! (also one-way), connections closed by somebody on the way, pauses, clocks that drift, losses, doubles, wiped disks, changes of voters, snapshots. The oracle
 //! (oracle.rs) looks after every step.
 //!
 //! A failure prints its seed. `MEMBERSHIP_SEED=N` runs that seed alone; `MEMBERSHIP_SEEDS=N` runs so many of each test.
@@ -77,8 +77,8 @@ fn heard(canary: Canary, within: u64) -> Option<u64> {
 
 #[test]
 fn the_oracle_hears_every_canary() {
-    for canary in [Canary::GrantsBlindly, Canary::KeepsItsLease, Canary::DecidesAlone] {
-        let seed = heard(canary, 300);
+    for canary in [Canary::GrantsBlindly, Canary::KeepsItsLease, Canary::DecidesAlone, Canary::JudgesAtOnce] {
+        let seed = heard(canary, 4_000);
         println!("{canary:?}: heard with seed {seed:?}");
         assert!(seed.is_some(), "nobody hears {canary:?}");
     }

@@ -19,15 +19,15 @@ pub struct Oracle {
 }
 
 impl Oracle {
-    /// One master a term, and one at a time.
-    pub fn master(&mut self, node: u32, term: u64, others: &[u32]) {
+    /// One master a term, and one at a time that is sure of it.
+    pub fn master(&mut self, node: u32, term: u64, sure: &[u32]) {
         self.looks += 1;
         let master = *self.masters.entry(term).or_insert(node);
         if master != node {
             self.faults.push(format!("term {term} has the masters {master} and {node}"));
         }
-        if !others.is_empty() {
-            self.faults.push(format!("node {node} is master of term {term}, and so are {others:?}"));
+        if sure.len() > 1 {
+            self.faults.push(format!("node {node} is master of term {term}, and sure of it are {sure:?}"));
         }
     }
 

@@ -65,6 +65,22 @@ fn a_killed_node_is_down_within_a_second_also_the_master() {
 }
 
 #[test]
+fn the_history_of_a_node_that_rejoins_goes_on() {
+    for seed in super::seeds(0, 20) {
+        let mut world = World::settled(seed, 3);
+        let victim = 1 + (seed % 3) as u32;
+        let (oldest, epoch) = (world.machines[&victim].table().oldest(), world.view(victim).epoch);
+        world.kill_node(victim);
+        assert!(world.run_until(1_000, |world| all_say(world, victim, NodeState::Down)), "seed {seed}");
+        world.start_node(victim, 100);
+        assert!(world.run_until(5_000, World::at_rest), "seed {seed}: {}", world.describe());
+        let table = world.machines[&victim].table();
+        assert!(table.view().epoch > epoch && table.oldest() == oldest, "seed {seed}: {}", table.oldest());
+        super::check(&world, seed);
+    }
+}
+
+#[test]
 fn a_cut_off_node_is_down_within_a_second_and_comes_back_in_a_new_life() {
     for seed in super::seeds(0, 60) {
         let size = 3 + (seed % 3) as u32;
@@ -109,7 +125,7 @@ fn a_lost_daemon_is_stalled_soon_and_up_again_when_it_is_back() {
     for seed in super::seeds(0, 60) {
         let mut world = World::settled(seed, 3);
         let victim = 1 + (seed % 3) as u32;
-        let limit = if world.master() == Some(victim) { 800 } else { 100 };
+        let limit = if world.master() == Some(victim) { 150 } else { 100 };
         world.kill_daemon(victim);
         let done = world.run_until(limit, |world| all_say(world, victim, NodeState::Stalled));
         assert!(done, "seed {seed}: ssid of {victim} was killed{}", world.describe());

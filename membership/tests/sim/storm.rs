@@ -38,7 +38,7 @@ fn strike(world: &mut World, size: u32) {
     let draw = |prng: &mut Prng| 1 + prng.below(u64::from(size)) as u32;
     let (one, other) = (draw(&mut world.prng), draw(&mut world.prng));
     let length = 50 + world.prng.below(1_200) as u32;
-    match world.prng.below(14) {
+    match world.prng.below(16) {
         0 => {
             world.kill_node(one);
             world.start_node(one, length);
@@ -80,6 +80,24 @@ fn strike(world: &mut World, size: u32) {
             // The master, and another with it.
             let master = world.master().unwrap_or(other);
             world.isolate_all(&[master, one], true);
+        }
+        12 => {
+            // Connections to the master are closed although it lives, while it cannot hear one, or everybody.
+            let master = world.master().unwrap_or(one);
+            if one != master {
+                world.set_way(one, master, true);
+            }
+            let spared = world.prng.below(3);
+            world.lose_links(master, if spared == 1 { 0 } else { spared });
+        }
+        13 => {
+            // Only the new master hears too little of one of the nodes.
+            let master = world.master().unwrap_or(one);
+            for id in (1..=size).filter(|&id| id != one && id != master) {
+                world.set_way(one, id, true);
+            }
+            world.run(length);
+            world.lose_links(master, 0);
         }
         _ => world.heal(),
     }

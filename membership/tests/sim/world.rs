@@ -174,6 +174,20 @@ impl World {
         }
     }
 
+    /// Connections to a daemon are closed by somebody on the way although it lives, but one in `spared` (0: all are); they come
+    /// back soon.
+    pub fn lose_links(&mut self, node: u32, spared: u64) {
+        let others: Vec<u32> = self.machines.keys().copied().filter(|&id| id != node).collect();
+        for other in others {
+            if spared > 0 && self.prng.one_in(spared) {
+                continue;
+            }
+            let (run, lost) = (self.machines[&other].run, self.delay());
+            self.plan(lost, What::Closed { node: other, run, peer: node });
+            self.plan(lost + MS * 30, What::Link { node: other, run, peer: node, linked: true });
+        }
+    }
+
     /// Heals all cuts; daemons that could not reach each other connect.
     pub fn heal(&mut self) {
         self.cuts.heal();
@@ -193,8 +207,8 @@ impl World {
         let run = machine.run;
         self.carry_out(node, effects);
         if let Some(term) = mastership {
-            let others: Vec<u32> = self.masters().into_iter().filter(|&other| other != node).collect();
-            self.oracle.master(node, term, &others);
+            let sure = self.surely_masters();
+            self.oracle.master(node, term, &sure);
         }
         self.wake(node, run);
     }
@@ -221,6 +235,15 @@ impl World {
             })
         };
         self.machines.iter().filter(|(_, machine)| is_master(machine)).map(|(&id, _)| id).collect()
+    }
+
+    /// All whose log has a lease: they are sure of being the only master.
+    fn surely_masters(&self) -> Vec<u32> {
+        let is_sure = |machine: &Machine| {
+            let until = machine.daemon.as_ref().and_then(|daemon| daemon.core.log().lease_until());
+            until.is_some_and(|until| machine.clock.show(self.now) < until)
+        };
+        self.machines.iter().filter(|(_, machine)| is_sure(machine)).map(|(&id, _)| id).collect()
     }
 
     /// Asks a node something in its own name; the answer goes to `answers`.

@@ -70,7 +70,7 @@ fn cause(kind: ChangeKind) -> Cause {
         ChangeKind::Up | ChangeKind::Recovered | ChangeKind::Restarted => Cause::Started,
         ChangeKind::Stalled => Cause::Stalled,
         ChangeKind::Down => Cause::Failed,
-        ChangeKind::Fenced | ChangeKind::FenceFailed => Cause::Fenced,
+        ChangeKind::Fenced => Cause::Fenced,
         ChangeKind::Left => Cause::Left,
         ChangeKind::Removed => Cause::Removed,
         ChangeKind::Renamed => Cause::Renamed,
@@ -99,14 +99,9 @@ fn text(step: &membership::Transition, change: &membership::Change) -> String {
         (ChangeKind::Setting, _, _, Some(charter)) => {
             format!("voters wanted: {}", charter.voters_wanted)
         }
-        (
-            ChangeKind::FenceFailed
-            | ChangeKind::Undrained
-            | ChangeKind::Founded
-            | ChangeKind::Restarted
-            | ChangeKind::Invited,
-            ..,
-        ) => said(change.kind().word()),
+        (ChangeKind::Undrained | ChangeKind::Founded | ChangeKind::Restarted | ChangeKind::Invited, ..) => {
+            said(change.kind().word())
+        }
         _ => change.why.clone(),
     }
 }

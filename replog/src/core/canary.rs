@@ -23,6 +23,9 @@ pub enum Canary {
     /// A new setting decides alone, without those that it replaces.
     #[cfg(test)]
     SkipsTheJointSetting,
+    /// A leader that was elected early has a lease at once: a closed connection proves nothing.
+    #[cfg(test)]
+    TrustsTheClose,
 }
 
 impl Canary {
@@ -50,6 +53,13 @@ impl Canary {
     pub(super) fn trusts_itself(self) -> bool {
         #[cfg(test)]
         return self == Canary::TrustsItself;
+        #[cfg(not(test))]
+        false
+    }
+
+    pub(super) fn trusts_the_close(self) -> bool {
+        #[cfg(test)]
+        return self == Canary::TrustsTheClose;
         #[cfg(not(test))]
         false
     }

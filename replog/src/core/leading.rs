@@ -34,6 +34,8 @@ pub(super) struct Reign {
     pub(super) dismissed: Option<Index>,
     /// Another was asked to take over: from then on this leader cannot know that it is the only one.
     pub(super) lease_given_up: bool,
+    /// Elected while promises to the leader before may not have been over: that one may have a lease still.
+    early: bool,
 }
 
 impl Reign {
@@ -53,7 +55,7 @@ impl Reign {
 
 impl Core {
     /// Elected.
-    pub(super) fn reign(&mut self, now: Time) {
+    pub(super) fn reign(&mut self, now: Time, early: bool) {
         let first = self.push(Payload::Blank).index;
         self.leader = Some(self.config.me);
         self.part = Part::Leader(Box::new(Reign {
@@ -70,6 +72,7 @@ impl Core {
             handover: None,
             dismissed: None,
             lease_given_up: false,
+            early,
         }));
         self.admit_peers(first);
     }
@@ -148,10 +151,22 @@ impl Core {
 
     /// Until when this member is sure of being the only leader; `None`: it is not.
     pub fn lease_until(&self) -> Option<Time> {
+        self.followed_until().filter(|_| !self.reigns_early() || self.canary.trusts_the_close())
+    }
+
+    /// Until when a quorum will follow this leader, unless their connections to it are closed or it hands over. That is a lease
+    /// but for one thing: while it [reigns early](Core::reigns_early) the leader before it may have one.
+    pub fn followed_until(&self) -> Option<Time> {
         let Part::Leader(reign) = &self.part else { return None };
         let heard = self.heard_quorum(reign);
         let sure = heard > Time(0) && !reign.lease_given_up && self.commit >= reign.first;
         sure.then(|| heard + self.config.lease)
+    }
+
+    /// True if this member leads, was elected by handover or because connections to the leader before it were closed, and every
+    /// lease of that one, and of any before it, need not be over yet. It has none itself so long.
+    pub fn reigns_early(&self) -> bool {
+        matches!(&self.part, Part::Leader(reign) if reign.early && self.now < reign.since + self.config.election_min)
     }
 
     /// Counts who has what.

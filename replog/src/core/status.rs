@@ -79,6 +79,11 @@ impl Core {
         matches!(self.part, Part::Leader(_))
     }
 
+    /// Who leads, as far as is known.
+    pub fn leader(&self) -> Option<Member> {
+        self.leader
+    }
+
     /// The term it is in.
     pub fn term(&self) -> Term {
         self.hard.term

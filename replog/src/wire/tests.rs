@@ -43,11 +43,8 @@ fn arb_message() -> impl Strategy<Value = Message> {
     let meta = (arb_stamp(), arb_voters()).prop_map(|(stamp, voters)| SnapshotMeta { stamp, voters });
     let index = || any::<u64>().prop_map(Index);
     prop_oneof![
-        (any::<bool>(), arb_stamp(), any::<bool>()).prop_map(|(trial, last, handover)| Message::Canvass {
-            trial,
-            last,
-            handover
-        }),
+        (any::<bool>(), arb_stamp(), any::<bool>(), any::<bool>())
+            .prop_map(|(trial, last, handover, early)| Message::Canvass { trial, last, handover, early }),
         any::<(bool, bool)>().prop_map(|(trial, granted)| Message::Vote { trial, granted }),
         (arb_stamp(), prop::collection::vec(arb_entry(), 0..4), index(), mark())
             .prop_map(|(prev, entries, commit, mark)| Message::Append { prev, entries, commit, mark }),

@@ -1,5 +1,5 @@
 //! The core in a simulated world, seed by seed, in virtual time: crashes that lose or tear what was not synced, cuts
-//! (also one-way), pauses, clocks that drift, losses, doubles, reordering, changes of voters, wiped and full disks,
+//! (also one-way), closed connections to a leader that lives or not, pauses, clocks that drift, losses, doubles, reordering, changes of voters, wiped and full disks,
 //! snapshots under load. The oracles (oracle.rs) look after every step.
 //!
 //! A failure prints its seed. `REPLOG_SEED=N` runs that seed alone; `REPLOG_SEEDS=N` runs so many of each test.
@@ -90,7 +90,7 @@ fn a_seed_is_a_run() {
 
 /// The first seed in which the oracles see the bug.
 fn caught(canary: Canary, voters: u32, weather: Weather) -> (u64, String) {
-    for seed in seeds(2_000) {
+    for seed in seeds(6_000) {
         let world = storm(seed, voters, weather, canary, false);
         if let Some(fault) = world.oracle.faults.first() {
             return (seed, fault.clone());
@@ -106,6 +106,7 @@ fn canaries_are_heard() {
         (Canary::ForgetsTheLeader, 3, Weather::Faults),
         (Canary::TrustsItself, 3, Weather::Faults),
         (Canary::SkipsTheJointSetting, 3, Weather::Changes),
+        (Canary::TrustsTheClose, 3, Weather::Faults),
     ] {
         let (seed, fault) = caught(canary, voters, weather);
         println!("{canary:?}: seed {seed}: {fault}");

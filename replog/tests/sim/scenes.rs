@@ -94,6 +94,39 @@ fn a_lost_leader_is_replaced_within_two_patiences() {
 }
 
 #[test]
+fn a_leader_whose_connections_are_closed_is_replaced_at_once() {
+    for seed in 0..100 {
+        let (mut world, leader) = led(seed, 3 + 2 * (seed % 2) as u32);
+        world.crash(leader);
+        world.close_links(leader, 0);
+        let done = world.run_until(millis(60), |world| world.leader().is_some_and(|new| new != leader));
+        assert!(done, "seed {seed}: {}", world.describe());
+        let begun = world.now;
+        let leased = |world: &World| {
+            world.machines.values().any(|m| m.core.as_ref().is_some_and(|core| core.lease_until().is_some()))
+        };
+        assert!(world.run_until(millis(500), leased), "seed {seed}: {}", world.describe());
+        assert!(world.now.since(begun) > millis(100), "seed {seed}: the lease of the one before may be held");
+        check(&world, seed);
+    }
+}
+
+#[test]
+fn a_leader_that_one_of_two_still_hears_stays() {
+    for seed in 0..40 {
+        let (mut world, leader) = led(seed, 3);
+        let one = 1 + leader % 3;
+        let elections = world.oracle.elections;
+        for _ in 0..10 {
+            world.give(one, Event::LeaderUnlinked);
+            world.run(millis(30));
+        }
+        assert_eq!((world.leader(), world.oracle.elections), (Some(leader), elections), "seed {seed}");
+        check(&world, seed);
+    }
+}
+
+#[test]
 fn a_leader_that_nobody_answers_resigns_before_another_is_elected() {
     for seed in 0..40 {
         let (mut world, leader) = led(seed, 3);

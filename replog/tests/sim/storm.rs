@@ -53,13 +53,15 @@ fn blow(world: &mut World, weather: Weather, wiped: &mut u32) {
     let other = 1 + world.prng.below(nodes) as u32;
     let leader = world.leader().unwrap_or(one);
     let after = millis(world.prng.below(400));
-    match world.prng.below(17) {
+    match world.prng.below(19) {
         0 | 1 => {
             world.crash(one);
             world.plan(after, What::Start { node: one });
         }
         2 => {
             world.crash(leader);
+            // Its connections are closed, and that may be seen late or not at all.
+            world.close_links(leader, 2);
             world.plan(after, What::Start { node: leader });
         }
         3 => world.network.isolate(leader, &all),
@@ -102,6 +104,9 @@ fn blow(world: &mut World, weather: Weather, wiped: &mut u32) {
             // One way: one member does not hear the leader, all others do.
             world.network.cut.insert((leader, one));
         }
+        // Somebody on the way has closed connections to a leader that lives: all of them, or some.
+        16 => world.close_links(leader, 0),
+        17 => world.close_links(leader, 2),
         14 if weather == Weather::Changes => disturb_disk(world, one, after, wiped),
         _ => world.network.cut.clear(),
     }

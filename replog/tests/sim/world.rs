@@ -27,6 +27,7 @@ pub enum What {
     Made { node: u32, run: u64, meta: SnapshotMeta, bytes: Bytes },
     Start { node: u32 },
     Act { client: usize },
+    Unlinked { node: u32 },
     Wake { node: u32 },
 }
 
@@ -180,6 +181,17 @@ impl World {
         self.note(|| format!("wipe {node}"));
     }
 
+    /// The connections of others to a machine are closed; one in `spared` keeps its own (0: none).
+    pub fn close_links(&mut self, to: u32, spared: u64) {
+        for node in (1..=self.nodes()).filter(|&node| node != to) {
+            if spared == 0 || !self.prng.one_in(spared) {
+                let after = std::time::Duration::from_micros(self.prng.below(self.network.delay_us_max));
+                self.plan(after, What::Unlinked { node });
+            }
+        }
+        self.note(|| format!("close links to {to}"));
+    }
+
     /// Stops a machine for a while; it does not notice.
     pub fn pause(&mut self, node: u32, length: Duration) {
         let until = self.now + length;
@@ -253,7 +265,7 @@ impl World {
         let node = match &what {
             What::Tick { node, .. } | What::Synced { node, .. } | What::Made { node, .. } => Some(*node),
             What::Arrive(envelope) => Some(envelope.to.node.0),
-            What::Start { .. } | What::Act { .. } | What::Wake { .. } => None,
+            What::Start { .. } | What::Act { .. } | What::Unlinked { .. } | What::Wake { .. } => None,
         };
         let paused = node.and_then(|node| self.machines.get(&node)).map_or(Time(0), |machine| machine.paused);
         if paused > self.now {
@@ -284,6 +296,7 @@ impl World {
                 self.give(node, event);
             }
             What::Start { node } => self.start(node),
+            What::Unlinked { node } => self.give(node, Event::LeaderUnlinked),
             What::Act { client } => self.act(client),
             What::Wake { node } => {
                 (0..self.clients.len()).for_each(|client| self.ask_at(client, node));

@@ -17,6 +17,7 @@ impl World {
             | What::Beat { node, .. }
             | What::Disk { node, .. }
             | What::Link { node, .. }
+            | What::Closed { node, .. }
             | What::Fenced { node, .. } => node,
             What::Request { to, .. } | What::Answer { to, .. } | What::Log { to, .. } => to,
             What::Datagram { .. } | What::StartDaemon { .. } | What::StartNode { .. } => return None,
@@ -55,6 +56,9 @@ impl World {
                 if runs(self, node, run) && linked == self.machines[&peer].daemon.is_some() =>
             {
                 self.give(node, Event::Link { peer: NodeId(peer), linked });
+            }
+            What::Closed { node, run, peer } if runs(self, node, run) => {
+                self.give(node, Event::Link { peer: NodeId(peer), linked: false });
             }
             What::Fenced { node, run, of, life } if runs(self, node, run) => {
                 let said = "its power is off".into();
