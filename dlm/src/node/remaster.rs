@@ -16,6 +16,7 @@
 
 use super::Node;
 use super::asks::Asks;
+use super::master::Spot;
 use crate::event::{Event, LockId, Unlock};
 use crate::flags::Flags;
 use crate::message::{Copy, Drop, Key, Message, Placed, ScopedCopy};
@@ -102,7 +103,7 @@ impl Node {
     fn begin_move(&mut self, root: Key, to: NodeId) {
         self.last_fetch += 1;
         let number = self.last_fetch;
-        let spots = self.spots.range(root..).take_while(|(key, _)| key.root() == root);
+        let spots = self.spots_of(root);
         let mut nodes = BTreeSet::new();
         for (_, spot) in spots {
             nodes.extend(spot.holders.keys().chain(spot.ahead.keys()));
@@ -186,8 +187,7 @@ impl Node {
     /// Takes all that is known of a tree out of this node's tables.
     fn unload(&mut self, root: Key) -> Load {
         let mut load = Load { floor: self.table.last_token(), ..Load::default() };
-        let keys = self.spots.range(root..).map(|(key, _)| *key).take_while(|key| key.root() == root);
-        for key in keys.collect::<Vec<_>>() {
+        for key in self.spots.of_tree(root) {
             let Some(spot) = self.spots.remove(&key) else { continue };
             let (space, name) = key.flat();
             let value = self.table.value(space, name).unwrap_or(Value::NEW);
@@ -263,7 +263,7 @@ impl Node {
         let cargo = self.arriving.remove(&(from, root)).unwrap_or_default();
         self.trees_taken += 1;
         let asks = Asks::resting_until(self.now + self.config.remaster.rests);
-        let tree = self.trees.entry(root).or_default();
+        let tree = self.trees.or_default(root);
         tree.taken_from = Some(from);
         tree.handed = None;
         tree.asks = asks;
@@ -288,7 +288,7 @@ impl Node {
     }
 
     fn purge_strangers(&mut self, root: Key) {
-        let spots = self.spots.range(root..).take_while(|(key, _)| key.root() == root);
+        let spots = self.spots_of(root);
         let nodes = spots.flat_map(|(_, spot)| spot.holders.keys().chain(spot.scoped.keys().map(|(n, _)| n)));
         let strangers: BTreeSet<NodeId> =
             nodes.copied().filter(|node| !self.cluster.is_live(*node)).collect();
@@ -370,9 +370,8 @@ impl Node {
 
     /// A new era: what has not been sent stays. (Before anybody is purged: what comes of that is said after this.)
     pub(super) fn end_moves(&mut self) {
-        let moving = self.trees.iter().filter(|(_, tree)| tree.moving.is_some()).map(|(key, _)| *key);
         let mut aside = Vec::new();
-        for root in moving.collect::<Vec<_>>() {
+        for root in self.trees.keys_that(|_, tree| tree.moving.is_some()) {
             let Some(tree) = self.trees.get_mut(&root) else { continue };
             let Some(moving) = tree.moving.take() else { continue };
             let waiting = std::mem::take(&mut tree.waiting);
@@ -396,15 +395,20 @@ impl Node {
         }
     }
 
+    /// What this master knows of a tree's resources, in the order of their keys.
+    fn spots_of(&self, root: Key) -> impl Iterator<Item = (Key, &Spot)> {
+        self.spots.of_tree(root).into_iter().filter_map(|key| Some((key, self.spots.get(&key)?)))
+    }
+
     /// What a node has of a tree, by its locks here.
     fn locks_of(&self, node: NodeId, root: Key) -> (Vec<(Key, LockId)>, Vec<Placed>) {
         let (mut tokens, mut scoped) = (Vec::new(), Vec::new());
-        for (key, spot) in self.spots.range(root..).take_while(|(key, _)| key.root() == root) {
+        for (key, spot) in self.spots_of(root) {
             let holder = spot.holders.get(&node).filter(|holder| holder.mode.is_some());
-            tokens.extend(holder.map(|holder| (*key, holder.lock)));
+            tokens.extend(holder.map(|holder| (key, holder.lock)));
             for ((_, lock), held) in spot.scoped.iter().filter(|((at, _), _)| *at == node) {
                 let placed = self.table.mode_of(held.lock).map(|mode| Placed {
-                    key: *key,
+                    key,
                     lock: *lock,
                     at_master: held.lock,
                     mode,
@@ -419,14 +423,13 @@ impl Node {
     pub(super) fn report_handed(&mut self) -> Vec<(Key, NodeId)> {
         let cluster = &self.cluster;
         self.arriving.retain(|(from, _), _| cluster.is_live(*from));
-        let handed: Vec<(Key, NodeId)> =
-            self.trees.iter().filter_map(|(key, tree)| tree.handed.map(|to| (*key, to))).collect();
+        let handed = self.trees.that(|_, tree| tree.handed.is_some()).into_iter();
+        let handed: Vec<_> = handed.filter_map(|(key, tree)| tree.handed.map(|to| (*key, to))).collect();
         for (key, _) in handed.iter().filter(|(_, to)| !self.cluster.is_live(*to)) {
             // What it has granted since is known to its holders only.
             self.trees.remove(key);
         }
-        let taken = self.trees.iter().filter(|(_, tree)| tree.taken_from.is_some()).map(|(key, _)| *key);
-        for key in taken.collect::<Vec<_>>() {
+        for key in self.trees.keys_that(|_, tree| tree.taken_from.is_some()) {
             self.say_took(key);
         }
         handed
