@@ -20,8 +20,8 @@ mod directory;
 #[cfg(test)]
 pub(crate) mod fingerprint;
 mod handed;
+mod hashed;
 mod master;
-mod possessed;
 mod recovery;
 mod remaster;
 mod scoped;
@@ -45,8 +45,8 @@ use canary::sings;
 use cluster::Cluster;
 use detector::Detector;
 use directory::Directory;
+use hashed::{Forest, Hashed};
 use master::{Spot, Tree};
-use possessed::Tokens;
 use recovery::Recovery;
 use remaster::Cargo;
 use scoped::{Ghost, ScopedLock};
@@ -114,8 +114,8 @@ pub struct Node {
     now: Time,
     cluster: Cluster,
     users: Table,
-    tokens: Tokens,
-    wards: BTreeMap<LockId, Key>,
+    tokens: Forest<Token>,
+    wards: Hashed<LockId, Key>,
     last_ward: u64,
     last_tag: u64,
     last_fetch: u64,
@@ -126,13 +126,13 @@ pub struct Node {
     scoped_asks: BTreeMap<u64, LockId>,
     scoped_names: BTreeMap<(NodeId, LockId), LockId>,
     scoped_deadlines: BTreeSet<(Time, LockId)>,
-    hints: BTreeMap<Key, NodeId>,
+    hints: Hashed<Key, NodeId>,
     directory: Directory,
-    trees: BTreeMap<Key, Tree>,
-    spots: BTreeMap<Key, Spot>,
+    trees: Hashed<Key, Box<Tree>>,
+    spots: Forest<Spot>,
     table: Table,
-    token_locks: BTreeMap<LockId, Key>,
-    scoped_locks: BTreeMap<LockId, (Key, NodeId, LockId)>,
+    token_locks: Hashed<LockId, Key>,
+    scoped_locks: Hashed<LockId, (Key, NodeId, LockId)>,
     empty: BTreeSet<(u64, Key)>,
     arriving: BTreeMap<(NodeId, Key), Cargo>,
     trees_taken: u64,
@@ -153,15 +153,16 @@ impl Node {
     /// # Errors
     /// [`Error::Limit`]: see [`Table::new`].
     pub fn new(config: Config) -> Result<Node, Error> {
+        let seed = config.table.seed;
         Ok(Node {
             users: Table::new(config.table)?,
             // An owner there is a whole node.
             table: Table::new(event::Config { locks_per_owner: config.table.locks_max, ..config.table })?,
             now: Time::default(),
             cluster: Cluster::default(),
-            tokens: Tokens::new(config.table.seed),
+            tokens: Forest::new(seed),
             config,
-            wards: BTreeMap::new(),
+            wards: Hashed::new(seed),
             last_ward: 0,
             last_tag: 0,
             last_fetch: 0,
@@ -172,12 +173,12 @@ impl Node {
             scoped_asks: BTreeMap::new(),
             scoped_names: BTreeMap::new(),
             scoped_deadlines: BTreeSet::new(),
-            hints: BTreeMap::new(),
-            directory: Directory::default(),
-            trees: BTreeMap::new(),
-            spots: BTreeMap::new(),
-            token_locks: BTreeMap::new(),
-            scoped_locks: BTreeMap::new(),
+            hints: Hashed::new(seed),
+            directory: Directory::new(seed),
+            trees: Hashed::new(seed),
+            spots: Forest::new(seed),
+            token_locks: Hashed::new(seed),
+            scoped_locks: Hashed::new(seed),
             empty: BTreeSet::new(),
             arriving: BTreeMap::new(),
             trees_taken: 0,
@@ -217,7 +218,7 @@ impl Node {
 
     /// The trees that this node is master of.
     pub fn mastered(&self) -> impl Iterator<Item = Key> + '_ {
-        self.trees.iter().filter(|(_, tree)| !tree.is_leaving && tree.handed.is_none()).map(|(key, _)| *key)
+        self.trees.keys_that(|_, tree| !tree.is_leaving && tree.handed.is_none()).into_iter()
     }
 
     /// The last era that this node knows.

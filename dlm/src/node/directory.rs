@@ -2,18 +2,25 @@
 //!
 //! Invariant: a tree of a partition that serves has at most one entry, and whoever is named there is the only one who may be its master.
 
+use super::hashed::Hashed;
 use super::{Node, partition};
 use crate::message::{Ask, Key, Message};
 use base::{Incarnation, NodeId};
-use std::collections::BTreeMap;
 
 /// Entries, and what waits for a partition to serve.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Directory {
-    pub entries: BTreeMap<Key, NodeId>,
+    pub entries: Hashed<Key, NodeId>,
     /// The largest fencing token of any tree that was given back here.
     pub floor: u64,
     pub waiting: Vec<(NodeId, Incarnation, Ask)>,
+}
+
+impl Directory {
+    /// Nothing yet; `seed`: of its hashes.
+    pub fn new(seed: u64) -> Directory {
+        Directory { entries: Hashed::new(seed), floor: 0, waiting: Vec::new() }
+    }
 }
 
 impl Node {

@@ -20,30 +20,28 @@ impl Node {
     pub(super) fn end_hands(&mut self, ended: &[NodeId]) {
         let era = self.cluster.era();
         self.arriving.retain(|(from, _), _| !ended.contains(from));
-        for hand in self.trees.values_mut().filter_map(|tree| tree.handed.as_mut()) {
-            if ended.contains(&hand.to) {
+        self.trees.for_each(|tree| {
+            if let Some(hand) = tree.handed.as_mut().filter(|hand| ended.contains(&hand.to)) {
                 hand.ended.get_or_insert(era);
             }
-        }
+        });
     }
 
     /// In a new era: trees that were given away. (Until the directory has heard of it in an era that was recovered.)
     pub(super) fn report_handed(&mut self) -> Vec<Handed> {
-        let taken = self.trees.iter().filter(|(_, tree)| tree.taken_from.is_some()).map(|(key, _)| *key);
-        for key in taken.collect::<Vec<_>>() {
+        for key in self.trees.keys_that(|_, tree| tree.taken_from.is_some()) {
             self.say_took(key);
         }
-        let handed = |(key, tree): (&Key, &Tree)| {
-            tree.handed.map(|Hand { to, ended }| Handed { key: *key, to, ended })
-        };
-        self.trees.iter().filter_map(handed).collect()
+        let handed = self.trees.that(|_, tree| tree.handed.is_some()).into_iter();
+        let told = handed
+            .filter_map(|(key, tree)| tree.handed.map(|Hand { to, ended }| Handed { key: *key, to, ended }));
+        told.collect()
     }
 
     /// The directory has rebuilt what was lost with those to whom it was given.
     pub(super) fn forget_lost_hands(&mut self, owner: NodeId) {
         let is_lost = |tree: &Tree| tree.handed.is_some_and(|hand| hand.ended.is_some());
-        let lost = self.trees.iter().filter(|(_, tree)| is_lost(tree)).map(|(key, _)| *key);
-        for key in lost.collect::<Vec<_>>() {
+        for key in self.trees.keys_that(|_, tree| is_lost(tree)) {
             if self.cluster.owner(partition(&key)) == Some(owner) {
                 self.forget_hand(key);
                 self.trees.remove(&key);

@@ -386,10 +386,11 @@ impl Node {
 
     /// A resource, made if it is not there.
     pub(super) fn spot(&mut self, key: Key) -> &mut Spot {
-        self.spots.entry(key).or_insert_with(|| {
-            self.trees.entry(key.root()).or_default().spots += 1;
-            Spot::default()
-        })
+        if !self.spots.contains_key(&key) {
+            self.trees.or_default(key.root()).spots += 1;
+            self.spots.insert(key, Spot::default());
+        }
+        self.spots.get_mut(&key).expect("it was just put there")
     }
 
     /// A token that was rebuilt from its holder's copy.

@@ -119,17 +119,15 @@ impl Node {
             Some(MemberState::Down) => Gone::Down { node, until },
             _ => Gone::Fenced(node),
         };
-        for tree in self.trees.values_mut() {
-            tree.waiting.retain(|(from, _)| *from != node);
-        }
-        for spot in self.spots.values_mut() {
+        self.trees.for_each(|tree| tree.waiting.retain(|(from, _)| *from != node));
+        self.spots.for_each(|spot| {
             spot.ahead.remove(&node);
             spot.readers.retain(|reader| reader.from != node);
-        }
+        });
         self.recovery.held_asks.retain(|(from, _)| *from != node);
         self.recovery.recovered.remove(&node);
         self.master(Event::Gone(gone));
-        for key in self.spots.keys().copied().collect::<Vec<_>>() {
+        for key in self.spots.keys_that(|_, spot| !spot.readers.is_empty()) {
             self.release_readers(key);
         }
     }
@@ -137,12 +135,10 @@ impl Node {
     /// Tokens and asks whose master is dead have none.
     fn forget_masters(&mut self, ended: &[NodeId]) {
         let is_dead = |node: Option<NodeId>| node.is_some_and(|node| ended.contains(&node));
-        let lost = self.directory.entries.iter().filter(|(_, master)| ended.contains(master));
-        self.recovery.lost.extend(lost.map(|(key, _)| *key));
+        self.recovery.lost.extend(self.directory.entries.keys_that(|_, master| ended.contains(master)));
         self.directory.entries.retain(|_, master| !ended.contains(master));
         self.forget_scoped_masters(ended);
-        let called = self.tokens.iter().filter(|(_, token)| token.called.is_some() && is_dead(token.master));
-        for key in called.map(|(key, _)| *key).collect::<Vec<_>>() {
+        for key in self.tokens.keys_that(|_, token| token.called.is_some() && is_dead(token.master)) {
             self.forget_call(key);
         }
         self.tokens.for_each(|token| {
@@ -187,8 +183,7 @@ impl Node {
         let era = self.cluster.era();
         // One that the dead have just left empty has been asked about in this era.
         let is_old = |tree: &super::Tree| tree.is_leaving && tree.left_in != era;
-        let leaving = self.trees.iter().filter(|(_, tree)| is_old(tree)).map(|(key, _)| *key);
-        for key in leaving.collect::<Vec<_>>() {
+        for key in self.trees.keys_that(|_, tree| is_old(tree)) {
             if !self.cluster.moved_since(partition(&key), Epoch(era.0 - 1)) {
                 self.leave(key);
                 continue;
@@ -208,14 +203,17 @@ impl Node {
             self.recovery.recovered.get(&owner) != Some(&last_era)
                 || cluster.moved_since(partition(key), Epoch(era.0 - 1))
         };
-        for (key, tree) in self.trees.iter().filter(|(_, tree)| tree.handed.is_none()) {
+        for (key, tree) in self.trees.that(|_, tree| tree.handed.is_none()) {
             let Some(owner) = self.cluster.owner(partition(key)) else { continue };
             if needs_claim(&self.cluster, owner, key) || tree.taken_from.is_some() {
                 reports.entry(owner).or_default().masters.push(*key);
             }
         }
-        for (key, token) in self.tokens.iter() {
-            let (Some(mode), None, None) = (token.mode, token.master, token.moving) else { continue };
+        let is_orphan = |_: &Key, token: &super::Token| {
+            token.mode.is_some() && token.master.is_none() && token.moving.is_none()
+        };
+        for (key, token) in self.tokens.that(is_orphan) {
+            let Some(mode) = token.mode else { continue };
             let Some(owner) = self.cluster.owner(partition(key)) else { continue };
             let local = self.token_value(key);
             let serial = token.serial + (local.serial - token.synced.min(local.serial));
@@ -287,18 +285,18 @@ impl Node {
         let floor = self.directory.floor;
         self.lift(floor);
         let reports = std::mem::take(&mut self.recovery.reports);
-        let mut orphans: BTreeMap<Key, Vec<(NodeId, Copy)>> = BTreeMap::new();
+        let mut orphans: Vec<(NodeId, Copy)> = Vec::new();
         let mut scoped: BTreeMap<Key, Vec<(NodeId, ScopedCopy)>> = BTreeMap::new();
         self.find_receivers(&reports);
         self.recovery.last_done = self.cluster.era();
         for (node, report) in reports {
             for key in report.masters {
                 // (Who has taken it over since the report has said so.)
-                self.directory.entries.entry(key).or_insert(node);
+                if !self.directory.entries.contains_key(&key) {
+                    self.directory.entries.insert(key, node);
+                }
             }
-            for copy in report.orphans {
-                orphans.entry(copy.key).or_default().push((node, copy));
-            }
+            orphans.extend(report.orphans.into_iter().map(|copy| (node, copy)));
             for copy in report.scoped {
                 scoped.entry(copy.key).or_default().push((node, copy));
             }
@@ -306,12 +304,15 @@ impl Node {
         let frozen = std::mem::take(&mut self.recovery.frozen);
         self.recovery.held_partitions.extend(frozen);
         let lost = std::mem::take(&mut self.recovery.lost);
-        self.recovery.held_keys.extend(lost);
+        let is_guarded = |key: &Key| self.config.guarded.contains(&key.lockspace);
+        self.recovery.held_keys.extend(lost.into_iter().filter(is_guarded));
         let mut told: BTreeMap<NodeId, Vec<(Key, LockId)>> = BTreeMap::new();
-        orphans.retain(|key, _| !self.directory.entries.contains_key(&key.root()));
+        orphans.retain(|(_, copy)| !self.directory.entries.contains_key(&copy.key.root()));
+        // Each node's are sorted already: they are merged. Those of one resource stay in the order of nodes.
+        orphans.sort_by_key(|(_, copy)| copy.key);
         scoped.retain(|key, _| !self.directory.entries.contains_key(&key.root()));
-        for (key, copies) in orphans {
-            self.rebuild(key, &copies, &mut told);
+        for copies in orphans.chunk_by(|(_, one), (_, next)| one.key == next.key) {
+            self.rebuild(copies[0].1.key, copies, &mut told);
         }
         let mut told_scoped: BTreeMap<NodeId, Vec<Placed>> = BTreeMap::new();
         for (key, copies) in scoped {
@@ -342,8 +343,10 @@ impl Node {
     /// This node is the master of a tree from now on.
     pub(super) fn take_tree(&mut self, key: Key) {
         self.directory.entries.insert(key.root(), self.me());
-        self.recovery.held_keys.insert(key.root());
-        self.trees.entry(key.root()).or_default();
+        if self.config.guarded.contains(&key.lockspace) {
+            self.recovery.held_keys.insert(key.root());
+        }
+        self.trees.or_default(key.root());
         self.forget_hand(key.root());
     }
 
@@ -421,11 +424,11 @@ impl Node {
         if done && era == self.cluster.era() {
             self.recovery.recovered.insert(from, era);
             self.forget_lost_hands(from);
-            let again = |key: &&Key| {
-                let lost = self.tokens[key].asked.is_some_and(|asked| asked.to.is_none());
+            let again = |key: &Key, token: &super::Token| {
+                let lost = token.asked.is_some_and(|asked| asked.to.is_none());
                 lost && self.cluster.owner(partition(key)) == Some(from)
             };
-            for key in self.tokens.keys().filter(again).copied().collect::<Vec<_>>() {
+            for key in self.tokens.keys_that(again) {
                 self.send_ask(key);
             }
         }

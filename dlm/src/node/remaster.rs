@@ -18,6 +18,7 @@
 use super::Node;
 use super::asks::Asks;
 use super::master::Hand;
+use super::master::Spot;
 use crate::event::{Event, LockId, Unlock};
 use crate::flags::Flags;
 use crate::message::{Copy, Drop, Key, Message, Placed, ScopedCopy};
@@ -106,7 +107,7 @@ impl Node {
     fn begin_move(&mut self, root: Key, to: NodeId) {
         self.last_fetch += 1;
         let number = self.last_fetch;
-        let spots = self.spots.range(root..).take_while(|(key, _)| key.root() == root);
+        let spots = self.spots_of(root);
         let mut nodes = BTreeSet::new();
         for (_, spot) in spots {
             nodes.extend(spot.holders.keys().chain(spot.ahead.keys()));
@@ -195,8 +196,7 @@ impl Node {
     /// Takes all that is known of a tree out of this node's tables.
     fn unload(&mut self, root: Key) -> Load {
         let mut load = Load { floor: self.table.last_token(), ..Load::default() };
-        let keys = self.spots.range(root..).map(|(key, _)| *key).take_while(|key| key.root() == root);
-        for key in keys.collect::<Vec<_>>() {
+        for key in self.spots.of_tree(root) {
             let Some(spot) = self.spots.remove(&key) else { continue };
             let (space, name) = key.flat();
             let value = self.table.value(space, name).unwrap_or(Value::NEW);
@@ -274,7 +274,7 @@ impl Node {
         self.trees_taken += 1;
         let asks = Asks::resting_until(self.now + self.config.remaster.rests);
         self.forget_hand(root);
-        let tree = self.trees.entry(root).or_default();
+        let tree = self.trees.or_default(root);
         tree.taken_from = Some(from);
         tree.asks = asks;
         let mut tokens: BTreeMap<NodeId, Vec<(Key, LockId)>> = BTreeMap::new();
@@ -298,7 +298,7 @@ impl Node {
     }
 
     fn purge_strangers(&mut self, root: Key) {
-        let spots = self.spots.range(root..).take_while(|(key, _)| key.root() == root);
+        let spots = self.spots_of(root);
         let nodes = spots.flat_map(|(_, spot)| spot.holders.keys().chain(spot.scoped.keys().map(|(n, _)| n)));
         let strangers: BTreeSet<NodeId> =
             nodes.copied().filter(|node| !self.cluster.is_live(*node)).collect();
@@ -383,9 +383,8 @@ impl Node {
 
     /// A new era: what has not been sent stays. (Before anybody is purged: what comes of that is said after this.)
     pub(super) fn end_moves(&mut self) {
-        let moving = self.trees.iter().filter(|(_, tree)| tree.moving.is_some()).map(|(key, _)| *key);
         let (mut aside, mut asks) = (Vec::new(), Vec::new());
-        for root in moving.collect::<Vec<_>>() {
+        for root in self.trees.keys_that(|_, tree| tree.moving.is_some()) {
             let Some(tree) = self.trees.get_mut(&root) else { continue };
             let Some(moving) = tree.moving.take() else { continue };
             let waiting = std::mem::take(&mut tree.waiting);
@@ -411,15 +410,20 @@ impl Node {
         }
     }
 
+    /// What this master knows of a tree's resources, in the order of their keys.
+    fn spots_of(&self, root: Key) -> impl Iterator<Item = (Key, &Spot)> {
+        self.spots.of_tree(root).into_iter().filter_map(|key| Some((key, self.spots.get(&key)?)))
+    }
+
     /// What a node has of a tree, by its locks here.
     fn locks_of(&self, node: NodeId, root: Key) -> (Vec<(Key, LockId)>, Vec<Placed>) {
         let (mut tokens, mut scoped) = (Vec::new(), Vec::new());
-        for (key, spot) in self.spots.range(root..).take_while(|(key, _)| key.root() == root) {
+        for (key, spot) in self.spots_of(root) {
             let holder = spot.holders.get(&node).filter(|holder| holder.mode.is_some());
-            tokens.extend(holder.map(|holder| (*key, holder.lock)));
+            tokens.extend(holder.map(|holder| (key, holder.lock)));
             for ((_, lock), held) in spot.scoped.iter().filter(|((at, _), _)| *at == node) {
                 let placed = self.table.mode_of(held.lock).map(|mode| Placed {
-                    key: *key,
+                    key,
                     lock: *lock,
                     at_master: held.lock,
                     mode,

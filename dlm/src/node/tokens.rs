@@ -128,7 +128,13 @@ impl Node {
     }
 
     pub(super) fn settle_all(&mut self) {
-        for key in self.tokens.keys().copied().collect::<Vec<_>>() {
+        // Most are as they should be, and need not be put in order.
+        let is_unsettled = |_: &Key, token: &Token| {
+            let is_alone = self.users.is_alone(token.ward);
+            let is_idle = token.is_quiet() && is_alone && token.mode.is_some();
+            !is_idle || token.asked.is_some() || token.idle_since.is_none()
+        };
+        for key in self.tokens.keys_that(is_unsettled) {
             self.settle(key);
         }
     }

@@ -95,7 +95,7 @@ impl Node {
         if !sings!(self, TokensGoBack) {
             self.lift(floor);
         }
-        self.trees.entry(key.root()).or_default();
+        self.trees.or_default(key.root());
         self.forget_hand(key.root());
         self.note_empty(key);
         self.ask_myself(key);

@@ -75,7 +75,9 @@ impl Node {
     /// Remembers a lock that is new here.
     pub(super) fn note_scoped(&mut self, key: Key, name: (NodeId, LockId), lock: LockId, tag: u64) {
         let is_new = !self.scoped_locks.contains_key(&lock);
-        self.scoped_locks.entry(lock).or_insert((key, name.0, name.1));
+        if !self.scoped_locks.contains_key(&lock) {
+            self.scoped_locks.insert(lock, (key, name.0, name.1));
+        }
         if is_new {
             self.spot(key).scoped.insert(name, ScopedHolder { lock, tag });
         }
