@@ -12,7 +12,6 @@
 //! Invariants: effects are carried out in the core's order; nothing waits for anything while the core's lock is held; while the node has no
 //! lease nothing is applied but views, so nothing is granted: what programs want waits here, what nodes say is not confirmed and comes again.
 
-mod circles;
 mod desk;
 mod intake;
 mod line;
@@ -34,7 +33,6 @@ use crate::node::{Config, Effect, Event, Member, Node};
 use crate::wire::{self, Header};
 use base::{Epoch, NodeId, Time};
 use bytes::Bytes;
-use circles::Circles;
 use fabric::{Endpoint, Peer, Priority, service};
 use listing::Lists;
 use owners::Owners;
@@ -70,7 +68,6 @@ pub(crate) struct State {
     life: base::Incarnation,
     post: Post,
     owners: Owners,
-    circles: Circles,
     effects: Vec<Effect>,
     told: Told,
     has_lease: bool,
@@ -90,7 +87,6 @@ pub(crate) fn start(config: Config, endpoint: Endpoint) -> Result<Handle, Error>
         life,
         post: Post::new(life),
         owners: Owners::new(node),
-        circles: Circles::default(),
         effects: Vec::new(),
         told: Told::default(),
         has_lease: true,
@@ -203,7 +199,8 @@ impl Shared {
 
     /// Who waits for whom among this node's users, at this moment.
     pub(crate) fn survey(&self) -> Vec<Sighting> {
-        self.look(|state| circles::sightings(&state.core, self.node, Time(u64::MAX)))
+        let seen = self.look(|state| state.core.users().edges(Time(u64::MAX)));
+        seen.into_iter().map(|edge| Sighting { site: self.node, edge }).collect()
     }
 
     /// What is due: the core's deadlines, confirmations, what is late.
@@ -213,7 +210,6 @@ impl Shared {
         if state.core.next_deadline().is_some_and(|due| due <= now) && state.has_lease {
             state.apply(now, Event::Tick);
         }
-        state.break_circles(now);
         let mut batches = state.post.due(now);
         batches.extend(state.post.tick(now));
         state.armed = state.next_deadline();
@@ -303,27 +299,15 @@ impl State {
                     debug_assert_eq!(envelope.life, self.life);
                     self.post.push(to, envelope.era, &envelope.message);
                 }
-                Effect::User(effect) => {
-                    self.circles.note(&effect);
-                    self.owners.tell(effect, &mut self.told);
-                }
+                Effect::User(effect) => self.owners.tell(effect, &mut self.told),
             }
         }
         self.effects = effects;
     }
 
-    /// In this node's own table all edges are of one moment: a circle is a deadlock.
-    fn break_circles(&mut self, now: Time) {
-        if self.has_lease && self.circles.is_due(now) {
-            for victim in circles::victims(&self.core, now) {
-                self.apply(now, Event::User(victim));
-            }
-        }
-    }
-
     fn next_deadline(&self) -> Option<Time> {
         let core = self.core.next_deadline().filter(|_| self.has_lease);
-        [core, self.post.next_deadline(), self.circles.next_look()].into_iter().flatten().min()
+        [core, self.post.next_deadline()].into_iter().flatten().min()
     }
 
     /// True if the timer's thread must look sooner than it would.
