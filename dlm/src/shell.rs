@@ -12,7 +12,6 @@
 //! Invariants: effects are carried out in the core's order; nothing waits for anything while the core's lock is held; while the node has no
 //! lease nothing is applied but views, so nothing is granted: what programs want waits here, what nodes say is not confirmed and comes again.
 
-mod circles;
 mod desk;
 mod intake;
 mod line;
@@ -34,7 +33,6 @@ use crate::node::{Config, Effect, Event, Member, Node};
 use crate::wire::{self, Header};
 use base::{Epoch, NodeId, Time};
 use bytes::Bytes;
-use circles::Circles;
 use fabric::{Endpoint, Peer, Priority, service};
 use listing::Lists;
 use owners::Owners;
@@ -72,7 +70,6 @@ pub(crate) struct State {
     life: base::Incarnation,
     post: Post,
     owners: Owners,
-    circles: Circles,
     effects: Vec<Effect>,
     told: Told,
     has_lease: bool,
@@ -96,7 +93,6 @@ pub(crate) fn start(config: Config, endpoint: Endpoint) -> Result<Handle, Error>
         life,
         post: Post::new(life),
         owners: Owners::new(node),
-        circles: Circles::default(),
         effects: Vec::new(),
         told: Told::default(),
         has_lease: true,
@@ -216,7 +212,8 @@ impl Shared {
 
     /// Who waits for whom among this node's users, at this moment.
     pub(crate) fn survey(&self) -> Vec<Sighting> {
-        self.look(|state| circles::sightings(&state.core, self.node, Time(u64::MAX)))
+        let seen = self.look(|state| state.core.users().edges(Time(u64::MAX)));
+        seen.into_iter().map(|edge| Sighting { site: self.node, edge }).collect()
     }
 
     /// What is due: the core's deadlines, confirmations, what is late.
@@ -232,7 +229,6 @@ impl Shared {
                 false => state.look_at = Some(now + LOOK_AGAIN),
             }
         }
-        state.break_circles(now);
         let mut batches = state.post.due(now);
         batches.extend(state.post.tick(now));
         state.armed = state.next_deadline();
@@ -342,27 +338,15 @@ impl State {
                     debug_assert_eq!(envelope.life, self.life);
                     self.post.push(to, envelope.era, &envelope.message);
                 }
-                Effect::User(effect) => {
-                    self.circles.note(&effect);
-                    self.owners.tell(effect, &mut self.told);
-                }
+                Effect::User(effect) => self.owners.tell(effect, &mut self.told),
             }
         }
         self.effects = effects;
     }
 
-    /// In this node's own table all edges are of one moment: a circle is a deadlock.
-    fn break_circles(&mut self, now: Time) {
-        if self.may_serve() && self.circles.is_due(now) {
-            for victim in circles::victims(&self.core, now) {
-                self.apply(now, Event::User(victim));
-            }
-        }
-    }
-
     fn next_deadline(&self) -> Option<Time> {
         let core = self.core.next_deadline().filter(|_| self.has_lease && self.look_at.is_none());
-        [core, self.post.next_deadline(), self.circles.next_look(), self.look_at].into_iter().flatten().min()
+        [core, self.post.next_deadline(), self.look_at].into_iter().flatten().min()
     }
 
     /// True if the timer's thread must look sooner than it would.

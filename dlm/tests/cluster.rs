@@ -1,8 +1,10 @@
 //! Lock managers of several nodes in one process, with real endpoints between them: what threads and tasks that lock see.
 
 use base::{Epoch, Incarnation, NodeId};
+use dlm::client::wire::{Open, Told, What};
+use dlm::client::{status, wire};
 use dlm::node::{Config, Member, MemberState};
-use dlm::server::lockspace;
+use dlm::server::{Locks, lockspace};
 use dlm::{Flags, Handle, Lockspace, Mode, Name, Refusal};
 use fabric::{ClusterKey, Endpoint, Peer, Role};
 use std::collections::BTreeSet;
@@ -210,4 +212,90 @@ fn threads_wait_without_a_runtime_of_their_own() {
     });
     let last = nodes.handles[0].lock(space(), name("t"), Mode::PR, Flags::VALBLK).wait().unwrap();
     assert_eq!(last.value().unwrap()[0], 200);
+}
+
+/// A program on a node; it is served in a task of the runtime.
+struct Program(dlm::client::Connection);
+
+impl Program {
+    fn start(runtime: &tokio::runtime::Runtime, node: &Handle, dir: &std::path::Path) -> Program {
+        let socket = dir.join(format!("{}.sock", node.node().0));
+        if !socket.exists() {
+            let _guard = runtime.enter();
+            let listener = dlm::server::listen(&socket).unwrap();
+            runtime.spawn(dlm::server::run(listener, Arc::new(node.clone())));
+        }
+        let mut program = Program(dlm::client::Connection::connect(&socket).unwrap());
+        let open = Open { name: "s".into(), create: true, mode: 0o600, ..Open::default() };
+        program.call(What::Open(open));
+        program
+    }
+
+    fn call(&mut self, what: What) -> (u64, u32) {
+        let tag = self.0.calls.next_tag();
+        (tag, self.0.calls.call(tag, what).unwrap().lkid)
+    }
+
+    fn request(&mut self, name: &str, mode: Mode, flags: Flags, parent: u32, transaction: u64) -> (u64, u32) {
+        let (mode, flags) = (mode as u32, flags.0);
+        let lock =
+            wire::Lock { name: name.into(), mode, flags, parent, transaction, ..wire::Lock::default() };
+        self.call(What::Lock(lock))
+    }
+
+    /// The status with which something ends.
+    fn ends(&mut self, tag: u64) -> u32 {
+        loop {
+            let notice = self.0.notices.wait().unwrap().expect("the server lives");
+            if let Some(Told::Completion(end)) = notice.told
+                && end.tag == tag
+            {
+                return end.status;
+            }
+        }
+    }
+}
+
+#[test]
+fn resources_below_others_are_shared_between_nodes() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let (nodes, dir) = (runtime.block_on(Nodes::start(2)), tempfile::tempdir().unwrap());
+    let [mut ann, mut bob] = [0, 1].map(|at| Program::start(&runtime, &nodes.handles[at], dir.path()));
+    let parents = [&mut ann, &mut bob].map(|program| {
+        let (tag, lkid) = program.request("volume", Mode::CR, Flags::NONE, 0, 0);
+        assert_eq!(program.ends(tag), status::OK);
+        lkid
+    });
+    let (tag, _) = ann.request("file", Mode::EX, Flags::NONE, parents[0], 0);
+    assert_eq!(ann.ends(tag), status::OK);
+    // The same child, of the same name elsewhere; and another one below the same parent.
+    let (taken, _) = bob.request("file", Mode::EX, Flags::NOQUEUE, parents[1], 0);
+    assert_eq!(bob.ends(taken), status::of(Refusal::Again));
+    for (name, parent) in [("file", 0), ("other", parents[1])] {
+        let (tag, _) = bob.request(name, Mode::EX, Flags::NOQUEUE, parent, 0);
+        assert_eq!(bob.ends(tag), status::OK);
+    }
+}
+
+#[test]
+fn transactions_that_wait_in_a_circle_within_a_node_and_over_two_are_told() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let (nodes, dir) = (runtime.block_on(Nodes::start(2)), tempfile::tempdir().unwrap());
+    std::thread::scope(|scope| {
+        for (round, places) in [[0, 0], [0, 1]].into_iter().enumerate() {
+            let [mut ann, mut bob] =
+                places.map(|at: usize| Program::start(&runtime, &nodes.handles[at], dir.path()));
+            scope.spawn(move || {
+                let [first, second] = [format!("a{round}"), format!("b{round}")];
+                let old = 2 * round as u64 + 1;
+                for (program, name, who) in [(&mut ann, &first, old), (&mut bob, &second, old + 1)] {
+                    let (tag, _) = program.request(name, Mode::EX, Flags::NONE, 0, who);
+                    assert_eq!(program.ends(tag), status::OK);
+                }
+                ann.request(&second, Mode::EX, Flags::NONE, 0, old);
+                let (tag, _) = bob.request(&first, Mode::EX, Flags::NONE, 0, old + 1);
+                assert_eq!(bob.ends(tag), status::DEADLOCK);
+            });
+        }
+    });
 }
