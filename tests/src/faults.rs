@@ -3,6 +3,7 @@
 use crate::{Cluster, Ran, run, ssi_binary};
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs::File;
+use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
@@ -114,6 +115,38 @@ impl Cluster {
         let mut command = self.inside(network);
         command.args(["sh", "-c", script]);
         run(command)
+    }
+
+    /// One more machine at the cluster's bridge, with the address of node `k` and nothing on it; it goes when its last process ends.
+    ///
+    /// # Panics
+    /// If unshare(1) or ip(8) refuse.
+    pub fn plug_in(&self, k: u32) -> Network {
+        let mut command = self.inside(None);
+        command.args(["unshare", "-n", "sh", "-c", "echo $$; exec cat"]);
+        let mut holder =
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("nsenter starts");
+        let mut pid = String::new();
+        let mut said = BufReader::new(holder.stdout.take().expect("piped"));
+        said.read_line(&mut pid).expect("it says its pid");
+        let children = format!("/proc/{0}/task/{0}/children", holder.id());
+        let host_pid = std::fs::read_to_string(children).expect("nsenter has a child");
+        let file = File::open(format!("/proc/{}/ns/net", host_pid.trim())).expect("its network");
+        let pid = pid.trim();
+        self.inside_ok(
+            None,
+            &format!(
+                "ip link add v{k} type veth peer name eth0 netns {pid} && ip link set v{k} master br0 up"
+            ),
+        );
+        let network = Network { node: k, file };
+        self.inside_ok(
+            Some(&network),
+            &format!("ip link set lo up && ip addr add 10.77.0.{k}/24 dev eth0 && ip link set eth0 up"),
+        );
+        drop(holder.stdin.take());
+        holder.wait().expect("it ends with its input");
+        network
     }
 
     /// Starts a node again whose processes have all ended, as `ssi node start` on its machine would.

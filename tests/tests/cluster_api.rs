@@ -270,7 +270,7 @@ fn a_node_is_drained_named_and_described() {
 #[test]
 fn a_node_is_removed_and_the_voters_are_chosen() {
     let cluster = cluster!(3);
-    assert!(ok(&cluster, 1, "addnode").contains("ssi node join 10.77.0.1:7100 --"));
+    assert!(ok(&cluster, 1, "addnode").contains("ssi node join --token ssi1"));
     let refused = ssi(&cluster, 1, "rmnode 3");
     assert!(refused.code == 1 && refused.err.contains("--force"), "{}", refused.err);
     assert!(ssi(&cluster, 1, "rmnode 1 --force").err.contains("ask another"));

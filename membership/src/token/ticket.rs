@@ -14,6 +14,8 @@ pub const TICKETS_MAX: usize = 256;
 pub const USES_MAX: u32 = 64;
 /// How long a ticket may be open, seconds: a week.
 pub const LIFE_SECONDS_MAX: u64 = 7 * 86_400;
+/// By so much the clocks of who makes a ticket and of the master may differ.
+const SKEW_SECONDS_MAX: u64 = 3_600;
 
 /// A machine that a ticket has let in.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
@@ -93,7 +95,7 @@ impl Tickets {
         if now >= ticket.expires {
             return Err(TokenError::Expired(id));
         }
-        if ticket.expires - now > LIFE_SECONDS_MAX {
+        if ticket.expires - now > LIFE_SECONDS_MAX + SKEW_SECONDS_MAX {
             return Err(TokenError::Field("time within a week"));
         }
         if self.ticket(id).is_some() {
