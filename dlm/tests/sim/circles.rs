@@ -25,8 +25,10 @@ fn may_be_ahead(waiter: &User, other: &User) -> bool {
     if other.owner.node == waiter.owner.node && waiter.key.is_some_and(|key| other.has(&key).is_some()) {
         return true;
     }
+    // A node that must give its token back asks for it again, behind all others who have asked: however long its own users have waited for each other.
+    let is_elsewhere = other.owner.node != waiter.owner.node;
     let is_earlier = other.doing == Doing::Converting || other.since.0 < waiter.since.0 + OVERTAKES;
-    other.key == waiter.key && is_earlier
+    other.key == waiter.key && (is_elsewhere || is_earlier)
 }
 
 /// Notes for each user since when it has been in a circle, and whether it may have been.
