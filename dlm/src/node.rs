@@ -127,7 +127,7 @@ pub struct Node {
     scoped_deadlines: BTreeSet<(Time, LockId)>,
     hints: Hashed<Key, NodeId>,
     directory: Directory,
-    trees: Hashed<Key, Tree>,
+    trees: Hashed<Key, Box<Tree>>,
     spots: Forest<Spot>,
     table: Table,
     token_locks: Hashed<LockId, Key>,

@@ -233,7 +233,7 @@ impl Node {
         let tokens = self.detector.tokens_waiting.iter();
         let tokens = tokens.filter(|lock| is_long(self.table.waits_since(**lock)));
         let tokens = tokens.flat_map(|lock| self.token_edges(*lock));
-        let called = self.tokens.all().that(|_, token| token.called.is_some()).into_iter();
+        let called = self.tokens.that(|_, token| token.called.is_some());
         let called = called.flat_map(|(key, _)| self.called_edges(key));
         let parked = self.detector.parked.iter().flat_map(|key| self.parked_edges(key));
         users.chain(parked).chain(tokens).chain(called).take(EDGES_MAX).collect()

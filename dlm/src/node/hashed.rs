@@ -100,12 +100,12 @@ impl<K: Copy + Ord + Hash, V> Index<&K> for Hashed<K, V> {
     }
 }
 
-/// A map of resources, in which those of one tree are found together.
+/// A map of resources, in which those of one tree are found together. (What it holds is large, and stays where it is when the map grows.)
 ///
 /// Invariant: `below` has the keys of `all` that are no roots.
 #[derive(Clone, Debug)]
 pub struct Forest<V> {
-    all: Hashed<Key, V>,
+    all: Hashed<Key, Box<V>>,
     below: BTreeSet<Key>,
 }
 
@@ -115,17 +115,23 @@ impl<V> Forest<V> {
         Forest { all: Hashed::new(seed), below: BTreeSet::new() }
     }
 
-    /// All of them, to be looked at.
-    pub fn all(&self) -> &Hashed<Key, V> {
-        &self.all
+    /// Those of which `is_one` is true, in the order of their keys.
+    pub fn that(&self, is_one: impl Fn(&Key, &V) -> bool) -> impl Iterator<Item = (&Key, &V)> {
+        let some = self.all.that(|key, value| is_one(key, value));
+        some.into_iter().map(|(key, value)| (key, &**value))
+    }
+
+    /// The keys of those.
+    pub fn keys_that(&self, is_one: impl Fn(&Key, &V) -> bool) -> Vec<Key> {
+        self.all.keys_that(|key, value| is_one(key, value))
     }
 
     pub fn get(&self, key: &Key) -> Option<&V> {
-        self.all.get(key)
+        self.all.get(key).map(|value| &**value)
     }
 
     pub fn get_mut(&mut self, key: &Key) -> Option<&mut V> {
-        self.all.get_mut(key)
+        self.all.get_mut(key).map(|value| &mut **value)
     }
 
     pub fn contains_key(&self, key: &Key) -> bool {
@@ -136,14 +142,14 @@ impl<V> Forest<V> {
         if key.branch != Branch::ROOT {
             self.below.insert(key);
         }
-        self.all.insert(key, value);
+        self.all.insert(key, Box::new(value));
     }
 
     pub fn remove(&mut self, key: &Key) -> Option<V> {
         if key.branch != Branch::ROOT {
             self.below.remove(key);
         }
-        self.all.remove(key)
+        self.all.remove(key).map(|value| *value)
     }
 
     /// The keys of a tree that are here, in their order.
@@ -154,8 +160,8 @@ impl<V> Forest<V> {
     }
 
     /// Changes all, as [`Hashed::for_each`].
-    pub fn for_each(&mut self, change: impl FnMut(&mut V)) {
-        self.all.for_each(change);
+    pub fn for_each(&mut self, mut change: impl FnMut(&mut V)) {
+        self.all.for_each(|value| change(value));
     }
 }
 
@@ -180,7 +186,9 @@ mod tests {
     fn what_is_seen_is_sorted_whatever_the_seed() {
         let seen = |seed| {
             let mut map = Hashed::new(seed);
-            (0..1_000u32).for_each(|k| drop(map.insert(k.wrapping_mul(7_919) % 1_000, k)));
+            for k in 0..1_000u32 {
+                map.insert(k.wrapping_mul(7_919) % 1_000, k);
+            }
             map.retain(|key, _| key % 2 == 0);
             (map.keys_that(|key, _| key % 3 == 0), format!("{map:?}"))
         };

@@ -124,7 +124,7 @@ impl Node {
         self.recovery.held_asks.retain(|(from, _)| *from != node);
         self.recovery.recovered.remove(&node);
         self.master(Event::Gone(gone));
-        for key in self.spots.all().keys_that(|_, spot| !spot.readers.is_empty()) {
+        for key in self.spots.keys_that(|_, spot| !spot.readers.is_empty()) {
             self.release_readers(key);
         }
     }
@@ -207,7 +207,7 @@ impl Node {
         let is_orphan = |_: &Key, token: &super::Token| {
             token.mode.is_some() && token.master.is_none() && token.moving.is_none()
         };
-        for (key, token) in self.tokens.all().that(is_orphan) {
+        for (key, token) in self.tokens.that(is_orphan) {
             let Some(mode) = token.mode else { continue };
             let Some(owner) = self.cluster.owner(partition(key)) else { continue };
             let local = self.token_value(key);
@@ -439,7 +439,7 @@ impl Node {
                 let lost = token.asked.is_some_and(|asked| asked.to.is_none());
                 lost && self.cluster.owner(partition(key)) == Some(from)
             };
-            for key in self.tokens.all().keys_that(again) {
+            for key in self.tokens.keys_that(again) {
                 self.send_ask(key);
             }
         }

@@ -134,7 +134,7 @@ impl Node {
             let is_idle = token.is_quiet() && is_alone && token.mode.is_some();
             !is_idle || token.asked.is_some() || token.idle_since.is_none()
         };
-        for key in self.tokens.all().keys_that(is_unsettled) {
+        for key in self.tokens.keys_that(is_unsettled) {
             self.settle(key);
         }
     }
