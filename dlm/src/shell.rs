@@ -43,7 +43,7 @@ use parking_lot::Mutex;
 use post::{Outgoing, Post};
 use std::collections::VecDeque;
 use std::sync::{Arc, Weak};
-use std::task::Waker;
+use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 use timer::Timer;
 
@@ -164,7 +164,12 @@ impl Shared {
     fn send(&self, batches: Vec<Outgoing>) {
         let Some(shared) = self.itself.upgrade().filter(|_| !batches.is_empty()) else { return };
         for (node, head) in batches {
-            self.endpoint.spawn(shared.clone().say(node, head));
+            let mut saying = Box::pin(shared.clone().say(node, head));
+            // The call begins here: a task would begin it only when whoever drives the endpoint has been round once more.
+            let begun = saying.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+            if begun.is_pending() {
+                self.endpoint.spawn(saying);
+            }
         }
     }
 

@@ -19,6 +19,8 @@ pub struct Intake {
     held: BTreeMap<u64, Bytes>,
     owed: u32,
     at_once: bool,
+    /// It was owed already when the clock ticked last.
+    is_late: bool,
     /// The last era that it spoke of.
     pub era: Epoch,
 }
@@ -46,7 +48,7 @@ impl Intake {
 
     /// What is confirmed from now on: the number of the last one that was given out.
     pub fn confirm(&mut self) -> u64 {
-        (self.owed, self.at_once) = (0, false);
+        (self.owed, self.at_once, self.is_late) = (0, false, false);
         self.last
     }
 
@@ -58,5 +60,12 @@ impl Intake {
     /// True if something was not confirmed yet.
     pub fn owes(&self) -> bool {
         self.owed > 0
+    }
+
+    /// The clock ticks. True if something is owed since the last time: nothing was said meanwhile that could have confirmed it.
+    pub fn tick(&mut self) -> bool {
+        let was_late = self.is_late;
+        self.is_late = self.owes();
+        was_late && self.is_late
     }
 }

@@ -165,14 +165,14 @@ impl Post {
         }
         self.tick_at = None;
         let mut out = Vec::new();
-        let owed = self.intakes.iter().filter(|(_, intake)| intake.owes()).map(|((node, _), _)| *node);
-        for node in owed.collect::<BTreeSet<_>>() {
+        let late = self.intakes.iter_mut().filter_map(|((node, _), intake)| intake.tick().then_some(*node));
+        for node in late.collect::<BTreeSet<_>>() {
             self.confirm(node, Intake::owes, &mut out);
         }
         for (node, line) in &mut self.lines {
             out.extend(line.late(now).into_iter().map(|batch| (*node, batch)));
         }
-        if self.lines.values().any(Line::waits) {
+        if self.lines.values().any(Line::waits) || self.intakes.values().any(Intake::owes) {
             self.arm(now);
         }
         out
