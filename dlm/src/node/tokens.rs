@@ -128,11 +128,11 @@ impl Node {
     }
 
     pub(super) fn settle_all(&mut self) {
-        // Most are as they should be, and need not be put in order.
+        // Most are as they should be: `settle` would change nothing.
         let is_unsettled = |_: &Key, token: &Token| {
             let is_alone = self.users.is_alone(token.ward);
-            let is_idle = token.is_quiet() && is_alone && token.mode.is_some();
-            !is_idle || token.asked.is_some() || token.idle_since.is_none()
+            let is_noted = is_alone == token.idle_since.is_some() && (token.mode.is_some() || !is_alone);
+            token.asked.is_some() || !token.is_quiet() || self.users.has_pending(token.ward) || !is_noted
         };
         for key in self.tokens.keys_that(is_unsettled) {
             self.settle(key);
