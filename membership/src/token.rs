@@ -11,9 +11,9 @@
 //! The joining key is HMAC-SHA256(cluster key, purpose, id, expiry): whoever holds the cluster key can make it from the ticket, so the table
 //! holds no secret, and who reads the table cannot join. The cluster key cannot be made from it.
 //!
-//! What this is worth: a token that was used, has expired or was revoked opens nothing, unlike the key file. Until then who has it can do
-//! what a member can: the fabric knows members by a key that they prove, not one by one. And a machine that has joined has the cluster
-//! key. So a token must be carried like a password, for as long as it is open. A change of the cluster key voids all tokens.
+//! What this is worth: a token that was used, has expired or was revoked opens nothing, unlike the key file. Until then who has it can
+//! join and do nothing else: the fabric serves it membership only, and membership hears nothing but its entry. But a machine that has
+//! joined has the cluster key. So a token must be carried like a password, for as long as it is open. A change of the cluster key voids all tokens.
 //!
 //! Invariant: a ticket lets in as many machines as it has uses, each as often as it asks; never one more.
 

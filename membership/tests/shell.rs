@@ -12,6 +12,9 @@ use std::time::Duration;
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 
+#[path = "shell/tokens.rs"]
+mod tokens;
+
 const KEY: [u8; 32] = [3; 32];
 const CLUSTER: &str = "blue";
 const LOCALHOST: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);

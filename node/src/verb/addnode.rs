@@ -79,7 +79,8 @@ impl Addnode {
 /// A time in the largest unit that it is whole in.
 fn spoken(seconds: u32) -> String {
     let units = [(86_400, "day"), (3_600, "hour"), (60, "minute"), (1, "second")];
-    let (size, unit) = units.into_iter().find(|(size, _)| seconds % size == 0).unwrap_or((1, "second"));
+    let (size, unit) =
+        units.into_iter().find(|(size, _)| seconds.is_multiple_of(*size)).unwrap_or((1, "second"));
     let count = seconds / size;
     format!("{count} {unit}{}", if count == 1 { "" } else { "s" })
 }
