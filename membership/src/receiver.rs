@@ -1,5 +1,6 @@
 //! The heartbeat receiver: a thread of its own (`ssi-heartbeat`) that does nothing but read all that has come and say so
-//! with the time, at least once in [`Timings::tick`](crate::Timings). It decides nothing.
+//! with the time, at least once in [`Timings::tick`](crate::Timings). It decides nothing. After a few datagrams it rests for half a tick, and
+//! has what came meanwhile at once: the core is not woken for each.
 
 use crate::Error;
 use crate::clock;
@@ -21,6 +22,8 @@ const DATAGRAM_COST_MIN: usize = 512;
 /// Datagrams read before the core is told: as many as the buffer can hold. So whatever had arrived before the reading
 /// began has been read after it, even while a flood keeps the socket from ever being empty.
 const BATCH_MAX: usize = 2 * BUFFER_BYTES / DATAGRAM_COST_MIN;
+/// After more datagrams at once than this there is no rest: the buffer must not overflow.
+const CALM_MAX: usize = BATCH_MAX / 8;
 
 /// What the thread needs.
 pub(crate) struct Receiver {
@@ -53,7 +56,7 @@ impl Receiver {
             let _ = poll(&mut waiting, Some(&timeout));
             // The time before reading: what comes while we are kept from the processor after it is not overlooked.
             let at = clock::now();
-            self.drain(&mut beats);
+            let read = self.drain(&mut beats);
             let heard = Event::Heard { beats: std::mem::take(&mut beats), at };
             let told = self.inbox.try_send(Input::Event(heard));
             // The core is behind: it hears of these with the next ones.
@@ -61,24 +64,29 @@ impl Receiver {
                 beats = unheard;
             }
             beats.truncate(BATCH_MAX);
+            if (1..=CALM_MAX).contains(&read) {
+                std::thread::park_timeout(self.tick / 2);
+            }
         }
     }
 
-    fn drain(&self, beats: &mut Vec<Heartbeat>) {
+    /// Reads what has come; gives how many datagrams that were, also those that are no heartbeats.
+    fn drain(&self, beats: &mut Vec<Heartbeat>) -> usize {
         // One byte more than a heartbeat has, so that a longer datagram is seen to be longer.
         let mut datagram = [0; HEARTBEAT_BYTES + 1];
-        for _ in 0..BATCH_MAX {
+        for read in 0..BATCH_MAX {
             match self.socket.recv(&mut datagram) {
                 Ok(length) => match self.decode(&datagram[..length]) {
                     Ok(beat) => beats.push(beat),
                     // Anybody can send datagrams: not worth a line each in the log.
                     Err(error) => tracing::debug!("{error}"),
                 },
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return read,
                 // A pending ICMP error of another socket's doing; the next call reads on.
                 Err(_) => {}
             }
         }
+        BATCH_MAX
     }
 }
 
