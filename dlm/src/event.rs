@@ -3,16 +3,17 @@
 //! Invariant: a request, conversion, unlock or cancel is answered by exactly one effect that carries its tag and
 //! [ends](Effect::ended) it; before it there may be one [`Effect::Queued`].
 
-use crate::error::Error;
+mod config;
+
+pub use config::Config;
+
 use crate::flags::Flags;
 use crate::message::Key;
 use crate::mode::Mode;
 use crate::name::Name;
 use crate::policy::Scope;
 use crate::resource::Value;
-use crate::slab::ENTRIES_MAX;
 use base::{Epoch, NodeId, Time};
-use std::time::Duration;
 
 /// Bytes of a value block.
 pub const VALUE_BYTES: usize = 32;
@@ -56,58 +57,6 @@ pub enum Actor {
     Owner(Owner),
     /// A transaction, wherever in the cluster.
     Transaction(Transaction),
-}
-
-/// Settings of a table.
-#[derive(Clone, Copy, Debug)]
-pub struct Config {
-    /// Locks at most.
-    pub locks_max: u32,
-    /// Resources at most.
-    pub resources_max: u32,
-    /// Locks of one owner at most.
-    pub locks_per_owner: u32,
-    /// Converting and waiting locks of one resource at most.
-    pub queue_max: u32,
-    /// How long an empty resource tells of a writer's death.
-    pub loss_kept: Duration,
-    /// A wait that lasts longer is looked at for deadlocks.
-    pub patience: Duration,
-    /// Seed of the hashes of names: nobody who may choose names should know it. No effect depends on it.
-    pub seed: u64,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Config {
-            locks_max: ENTRIES_MAX,
-            resources_max: 8 << 20,
-            locks_per_owner: 65_536,
-            queue_max: 65_536,
-            loss_kept: Duration::from_secs(60),
-            patience: Duration::from_secs(1),
-            seed: 0,
-        }
-    }
-}
-
-impl Config {
-    /// Checks that the limits can be kept.
-    ///
-    /// # Errors
-    /// [`Error::Limit`] names the first that cannot.
-    pub fn check(&self) -> Result<(), Error> {
-        let limits = [
-            ("locks_max", self.locks_max, ENTRIES_MAX),
-            ("resources_max", self.resources_max, ENTRIES_MAX),
-            ("locks_per_owner", self.locks_per_owner, ENTRIES_MAX),
-            ("queue_max", self.queue_max, ENTRIES_MAX),
-        ];
-        match limits.into_iter().find(|(_, value, most)| *value == 0 || value > most) {
-            Some((name, value, most)) => Err(Error::Limit { name, value, most }),
-            None => Ok(()),
-        }
-    }
 }
 
 /// A new lock is wanted.

@@ -294,6 +294,11 @@ impl Node {
         if !self.cluster.is_live_life(envelope.from, envelope.life) {
             return;
         }
+        self.hear(envelope);
+    }
+
+    /// A message of somebody who lives, of this era or an earlier one.
+    fn hear(&mut self, envelope: Envelope) {
         let Envelope { from, life, era, message } = envelope;
         match message {
             Message::Lookup(ask) => self.lookup(from, life, ask),

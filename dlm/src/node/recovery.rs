@@ -9,11 +9,12 @@
 //! Invariants: O finishes era e only while its era is e. A living master's claim wins over orphans. Only partitions that moved, and trees
 //! whose master is dead, do not serve meanwhile.
 
+mod rebuilding;
+
 use super::canary::sings;
 use super::{Member, MemberState, Node, PARTITIONS, partition};
-use crate::event::{Effect, Event, Gone, LockId};
+use crate::event::{Event, Gone, LockId};
 use crate::message::{Ask, Copy, Key, Message, Placed, Report, ScopedCopy};
-use crate::mode::Mode;
 use crate::resource::Value;
 use base::{Epoch, Incarnation, NodeId, Time};
 use std::collections::{BTreeMap, BTreeSet};
@@ -338,73 +339,6 @@ impl Node {
             self.release(from, key, floor);
         }
         self.serve_waiting();
-    }
-
-    /// This node is the master of a tree from now on.
-    pub(super) fn take_tree(&mut self, key: Key) {
-        self.directory.entries.insert(key.root(), self.me());
-        if self.config.guarded.contains(&key.lockspace) {
-            self.recovery.held_keys.insert(key.root());
-        }
-        self.trees.or_default(key.root());
-        self.forget_hand(key.root());
-    }
-
-    /// This node becomes master of a tree, whose state is in the copies of those who survive.
-    fn rebuild(
-        &mut self,
-        key: Key,
-        copies: &[(NodeId, Copy)],
-        told: &mut BTreeMap<NodeId, Vec<(Key, LockId)>>,
-    ) {
-        self.take_tree(key);
-        let forgets = usize::from(sings!(self, ForgetsACopy));
-        for (node, copy) in copies.iter().skip(forgets) {
-            self.place_token(*node, copy, told);
-        }
-        let surely_current = copies.iter().filter(|(_, copy)| copy.mode >= Mode::CW);
-        let best = surely_current.map(|(_, copy)| copy.value).max_by_key(|value| value.serial);
-        let newest = copies.iter().map(|(_, copy)| copy.value).max_by_key(|value| value.serial);
-        let is_valid = sings!(self, TrustsAnyValue);
-        let value = best.or(newest.map(|value| Value { is_valid, ..value }));
-        if let Some(value) = value {
-            self.set_master_value(key, value);
-        }
-        self.note_empty(key);
-    }
-
-    /// A token as its holder has it, in this node's table.
-    pub(super) fn place_token(
-        &mut self,
-        node: NodeId,
-        copy: &Copy,
-        told: &mut BTreeMap<NodeId, Vec<(Key, LockId)>>,
-    ) {
-        let key = copy.key;
-        let request = self.token_request(node, super::master::NO_ANSWER, key, copy.mode);
-        let mut effects = Vec::new();
-        self.table.handle(self.now, Event::Request(request), &mut effects);
-        if let Some(Effect::Granted(grant)) = effects.first() {
-            self.place_holder(key, grant);
-            told.entry(node).or_default().push((key, grant.lock));
-        } else {
-            debug_assert!(false, "what nodes have is compatible: {copy:?}");
-        }
-    }
-
-    /// A token has a master again.
-    pub(super) fn token_placed(&mut self, from: NodeId, key: Key, lock: LockId) {
-        let is_lost = |token: &&mut super::Token| token.mode.is_some() && token.master.is_none();
-        let Some(token) = self.tokens.get_mut(&key).filter(is_lost) else {
-            let (mode, scope, value, floor) = (None, None, None, 0);
-            let drop = crate::message::Drop { key, lock, mode, scope, value, floor };
-            return self.post(from, Message::Drop(drop));
-        };
-        (token.master, token.lock, token.moving) = (Some(from), Some(lock), None);
-        // An ask that went to the directory named no token: to a master who knows this one it would seem to have overtaken its `Drop`.
-        if token.asked.is_some_and(|asked| asked.to.is_none()) {
-            self.send_ask(key);
-        }
     }
 
     /// What is left of a node that is not there any more.

@@ -15,6 +15,8 @@
 //! on its way, and reports what it has if either of the two dies. M grants nothing after `Moving`, so what it sends is exactly what the holders have. A new era ends
 //! each move that has not come to `Tree`.
 
+mod receiving;
+
 use super::Node;
 use super::asks::Asks;
 use super::master::Hand;
@@ -325,60 +327,6 @@ impl Node {
         }
         let (tokens, scoped) = (Vec::new(), Vec::new());
         self.post(node, Message::Moved { key, tokens, scoped, more: false });
-    }
-
-    /// To the directory: a tree has another master.
-    pub(super) fn took(&mut self, from: NodeId, root: Key) {
-        if self.cluster.owner(super::partition(&root)) != Some(self.me()) {
-            // It tells the new owner.
-            return;
-        }
-        self.directory.entries.insert(root, from);
-        self.recovery.lost.remove(&root);
-        self.post(from, Message::Confirmed { key: root });
-    }
-
-    /// The directory knows: the former master may forget.
-    pub(super) fn confirmed(&mut self, root: Key) {
-        let Some(tree) = self.trees.get_mut(&root) else { return };
-        match tree.taken_from {
-            // (The tree is not given back before it has: otherwise it would say of a tree that is nowhere that it is here.)
-            Some(former) if self.cluster.is_live(former) => self.post(former, Message::Taken { key: root }),
-            _ => {
-                tree.taken_from = None;
-                self.note_empty(root);
-            }
-        }
-    }
-
-    pub(super) fn taken(&mut self, from: NodeId, root: Key) {
-        if self.trees.get(&root).is_some_and(|tree| tree.handed.is_some_and(|hand| hand.to == from)) {
-            self.trees.remove(&root);
-        }
-        self.post(from, Message::Noted { key: root, number: FORGOTTEN });
-    }
-
-    /// A tree has a master again: what this node has of it is known there by these locks, and what waits is asked for there.
-    pub(super) fn moved(&mut self, from: NodeId, tokens: &[(Key, LockId)], scoped: &[Placed]) {
-        for (key, lock) in tokens {
-            self.token_placed(from, *key, *lock);
-        }
-        self.scoped_recovered(from, self.cluster.era(), scoped, false);
-    }
-
-    pub(super) fn ask_new_master(&mut self, from: NodeId, root: Key) {
-        for key in self.tokens.of_tree(root) {
-            let Some(token) = self.tokens.get_mut(&key) else { continue };
-            token.moving = None;
-            if token.asked.is_some_and(|asked| asked.to.is_none()) && token.mode.is_none() {
-                token.master = Some(from);
-            }
-            if token.asked.is_some_and(|asked| asked.to.is_none()) && token.master == Some(from) {
-                self.send_ask(key);
-            }
-            self.settle(key);
-        }
-        self.ask_new_scoped_master(from, root);
     }
 
     /// A new era: what has not been sent stays. (Before anybody is purged: what comes of that is said after this.)

@@ -6,6 +6,8 @@
 //!
 //! Invariant: no user is granted what the token does not cover: the ward forbids it.
 
+mod wards;
+
 use super::tokens::{Token, ward_for};
 use super::values::Parked;
 use super::{Effect as NodeEffect, Node};
@@ -16,7 +18,6 @@ use crate::flags::Flags;
 use crate::message::{Ask, Key, Message};
 use crate::mode::Mode;
 use crate::policy::{Policy, Scope, Span};
-use crate::resource::Value;
 use base::NodeId;
 
 /// The node that wards are on.
@@ -360,48 +361,5 @@ impl Node {
         self.wards.remove(&token.ward);
         let (owner, lock) = (token.ward_owner, token.ward);
         self.show(Event::Unlock(Unlock { tag: 0, owner, lock, flags: Flags::FORCEUNLOCK, value: None }));
-    }
-
-    /// Converts the ward; what comes of it arrives in [`Node::ward_granted`]. It waits for holders only, not for its place in the queue: those ahead
-    /// may be waiting for it.
-    pub(super) fn convert_ward(&mut self, key: Key, mode: Mode) {
-        self.show_ward(key, mode, Flags::NODLCKWT | Flags::NOORDER | Flags::YIELD, None);
-    }
-
-    fn show_ward(&mut self, key: Key, mode: Mode, flags: Flags, value: Option<[u8; 32]>) {
-        let Some(token) = self.tokens.get(&key) else { return };
-        let (tag, owner, lock) = (0, token.ward_owner, token.ward);
-        let (scope, deadline) = (None, None);
-        self.show(Event::Convert(Convert { tag, owner, lock, mode, scope, flags, value, deadline }));
-    }
-
-    /// The value as this node knows it.
-    pub(super) fn token_value(&self, key: &Key) -> Value {
-        self.tokens.get(key).and_then(|token| self.users.value_of(token.ward)).unwrap_or(Value::NEW)
-    }
-
-    /// The ward gives its conversion up, if one is under way.
-    pub(super) fn stop_giving(&mut self, key: Key) {
-        let Some(token) = self.tokens.get_mut(&key) else { return };
-        if token.giving.take().is_some() {
-            let (owner, lock) = (token.ward_owner, token.ward);
-            self.show(Event::Cancel { tag: 0, owner, lock });
-        }
-    }
-
-    /// The value as the master has it; nobody here can have changed it meanwhile.
-    pub(super) fn take_value(&mut self, key: Key, value: Value) {
-        let Some(ward_mode) = self.tokens.get(&key).map(|token| token.ward_mode) else { return };
-        if ward_mode.writes_value() {
-            self.show_ward(key, ward_mode, Flags::VALBLK, Some(value.bytes));
-            if !value.is_valid {
-                self.show_ward(key, ward_mode, Flags::IVVALBLK, None);
-            }
-        }
-        let local = self.token_value(&key);
-        if let Some(token) = self.tokens.get_mut(&key) {
-            token.serial = value.serial;
-            token.synced = local.serial;
-        }
     }
 }
